@@ -1,0 +1,51 @@
+"""Boxes, run-length masks, point grids, frames and tiles: plain geometry on numpy."""
+
+from napari_sam.geometry.boxes import Box, as_boxes, box_iou, nms, overlapping_pairs, pair_iou
+from napari_sam.geometry.frames import ModelFrame, rc_to_xy, rcrc_to_xyxy, xy_to_rc, xyxy_to_rcrc
+from napari_sam.geometry.masks import ALL_EDGES, Edge, Mask, RegionMode, remove_small_regions, tight_box
+from napari_sam.geometry.overlap import (
+    intersection_area,
+    intersection_areas,
+    mask_iou,
+    mask_iou_matrix,
+    mask_iou_window,
+    mask_ious,
+    mask_nms,
+)
+from napari_sam.geometry.points import crop_boxes, layer_point_grids, point_grid
+from napari_sam.geometry.rle import Rle, counts_from_text, counts_to_text
+from napari_sam.geometry.tiles import Tile
+
+__all__ = [
+    "ALL_EDGES",
+    "Box",
+    "Edge",
+    "Mask",
+    "ModelFrame",
+    "RegionMode",
+    "Rle",
+    "Tile",
+    "as_boxes",
+    "box_iou",
+    "counts_from_text",
+    "counts_to_text",
+    "crop_boxes",
+    "intersection_area",
+    "intersection_areas",
+    "layer_point_grids",
+    "mask_iou",
+    "mask_iou_matrix",
+    "mask_iou_window",
+    "mask_ious",
+    "mask_nms",
+    "nms",
+    "overlapping_pairs",
+    "pair_iou",
+    "point_grid",
+    "rc_to_xy",
+    "rcrc_to_xyxy",
+    "remove_small_regions",
+    "tight_box",
+    "xy_to_rc",
+    "xyxy_to_rcrc",
+]
