@@ -1,0 +1,114 @@
+"""Zarr arrays and groups (versions 2 and 3), OME-Zarr images (0.1 to 0.5) among them; nothing but metadata is read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from napari_sam.errors import ImageError
+from napari_sam.images.arrays import reason
+from napari_sam.images.contents import Contents, pixel_size
+
+METADATA_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_UNNAMED_AXES = "TCZYX"
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr array or group."""
+    return any((path / name).is_file() for name in METADATA_FILES)
+
+
+def open_zarr(path: Path, series: int) -> Contents:
+    """Levels and metadata of a zarr array, a group of one array, or an OME-Zarr image.
+
+    `series` counts the images of a group that holds several (as bioformats2raw writes them).
+
+    Raises
+    ------
+    ImageError
+        If the metadata are damaged, or name no image that can be read.
+    """
+    try:
+        node = zarr.open(store=str(path), mode="r")
+        if isinstance(node, zarr.Array):
+            return Contents(levels=(node,), axes=_array_axes(node), identity=_identity(path, node))
+        return _group_contents(node, path, series)
+    except ImageError:
+        raise
+    except Exception as error:  # bad JSON, missing keys and wrong types all mean damaged metadata
+        raise ImageError(f"the zarr metadata of {path} cannot be read: {reason(error)}.") from error
+
+
+def _group_contents(group: zarr.Group, path: Path, series: int) -> Contents:
+    attributes: dict[str, Any] = dict(group.attrs)
+    ome: dict[str, Any] = attributes.get("ome", attributes)
+    images = ome.get("multiscales")
+    if images:
+        return _multiscale(group, path, images[0], ome)
+    if "bioformats2raw.layout" in ome or str(series) in group.group_keys():
+        if str(series) not in group.group_keys():
+            raise ImageError(f"{path} has no series {series}; it has: {', '.join(sorted(group.group_keys()))}.")
+        return open_zarr(path / str(series), 0)
+    arrays = sorted(group.array_keys())
+    if len(arrays) != 1:
+        raise ImageError(
+            f"{path} is a zarr group without OME-Zarr metadata and with {len(arrays)} arrays "
+            f"({', '.join(arrays[:10]) or 'none'}); give the path of one array, such as {path / (arrays or ['0'])[0]}."
+        )
+    return open_zarr(path / arrays[0], 0)
+
+
+def _multiscale(group: zarr.Group, path: Path, image: dict[str, Any], ome: dict[str, Any]) -> Contents:
+    levels: list[zarr.Array[Any]] = []
+    for dataset in image["datasets"]:
+        level = group.get(dataset["path"])
+        if not isinstance(level, zarr.Array):
+            raise ImageError(f"{path} lists the level {dataset['path']!r} but has no such array; copy it again.")
+        levels.append(level)
+    listed = image.get("axes")
+    axes = [{"name": a} if isinstance(a, str) else a for a in listed] if listed else None
+    letters = "".join(str(axis["name"])[:1].upper() for axis in axes) if axes else _UNNAMED_AXES[-levels[0].ndim :]
+    channels = ome.get("omero", {}).get("channels", [])
+    names = tuple(str(channel.get("label") or "") for channel in channels)
+    return Contents(
+        levels=tuple(levels),
+        axes=letters,
+        identity=_identity(path, levels[0]),
+        pixel_size_um=_pixel_size_um(image, axes),
+        channel_names=names if any(names) else (),
+    )
+
+
+def _pixel_size_um(image: dict[str, Any], axes: list[dict[str, Any]] | None) -> tuple[float, float] | None:
+    """(y, x) of the finest level: its scale times that of the whole image, where the axes name a unit of length."""
+    if axes is None:
+        return None
+    steps = [*image["datasets"][0].get("coordinateTransformations", []), *image.get("coordinateTransformations", [])]
+    scale = [1.0] * len(axes)
+    for step in steps:
+        if step.get("type") == "scale":
+            scale = [a * float(b) for a, b in zip(scale, step["scale"], strict=True)]
+    by_name = {str(axis["name"]).lower(): (size, axis.get("unit")) for axis, size in zip(axes, scale, strict=True)}
+    (y, y_unit), (x, x_unit) = by_name["y"], by_name["x"]
+    return pixel_size((y, x), (y_unit, x_unit))
+
+
+def _array_axes(array: zarr.Array[Any]) -> str | None:
+    """Axes from dimension names (zarr 3, or xarray's attribute in zarr 2), where each is one of our letters."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and len(name) == 1 for name in names):
+        return None
+    letters = "".join(str(name) for name in names).upper()
+    return letters if {"Y", "X"} <= set(letters) <= set("TCZYXS") and len(set(letters)) == len(letters) else None
+
+
+def _identity(path: Path, array: zarr.Array[Any]) -> dict[str, Any]:
+    """Place, metadata and times of last change; rewriting a chunk in a subfolder does not show in it."""
+    folders = (path, path / array.path) if array.path else (path,)
+    found = [folder / name for folder in folders for name in METADATA_FILES if (folder / name).is_file()]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in found)).hexdigest()
+    changed = max(file.stat().st_mtime_ns for file in [*found, *folders[-1:]] if file.exists())
+    return {"kind": "zarr", "path": str(path.resolve()), "metadata_sha256": digest, "mtime_ns": changed}
