@@ -1,0 +1,1 @@
+"""Other people's programs that our results are compared with; used by tests only."""
