@@ -1,0 +1,34 @@
+"""One image in memory: embed it once, answer prompts, find everything."""
+
+from napari_sam.predict.automatic import generate_masks
+from napari_sam.predict.config import AutoMaskConfig, MaskChoice, PromptSource
+from napari_sam.predict.decoding import Prediction, predict_masks
+from napari_sam.predict.devices import OutOfMemoryWarning, Precision
+from napari_sam.predict.embedding import ImageEmbedding, embed_image
+from napari_sam.predict.presets import PRESETS, Preset, preset_config
+from napari_sam.predict.prompts import Prompts, check_prompts
+from napari_sam.predict.proposals import proposal_points
+from napari_sam.predict.reprompt import interior_points, reprompt
+from napari_sam.predict.upsampling import LogitUpsampler
+
+__all__ = [
+    "PRESETS",
+    "AutoMaskConfig",
+    "ImageEmbedding",
+    "LogitUpsampler",
+    "MaskChoice",
+    "OutOfMemoryWarning",
+    "Precision",
+    "Prediction",
+    "Preset",
+    "PromptSource",
+    "Prompts",
+    "check_prompts",
+    "embed_image",
+    "generate_masks",
+    "interior_points",
+    "predict_masks",
+    "preset_config",
+    "proposal_points",
+    "reprompt",
+]

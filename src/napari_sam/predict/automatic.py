@@ -1,0 +1,181 @@
+"""Masks of everything in one image, without a user (paper, appendix B)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_sam.errors import ConfigError
+from napari_sam.geometry import Box, Mask, crop_boxes, layer_point_grids
+from napari_sam.predict.config import AutoMaskConfig
+from napari_sam.predict.decoding import iter_decoded
+from napari_sam.predict.devices import Precision
+from napari_sam.predict.embedding import ImageEmbedding, check_image, embed_image
+from napari_sam.predict.filtering import (
+    is_cut_by_crop,
+    mask_and_stability,
+    without_duplicates,
+    without_small_regions,
+)
+from napari_sam.predict.prompts import Prompts
+from napari_sam.predict.proposals import proposal_points
+from napari_sam.predict.upsampling import LogitUpsampler
+
+if TYPE_CHECKING:
+    from napari_sam.model.loading import SamModel
+
+
+def generate_masks(
+    model: SamModel, image: np.ndarray, config: AutoMaskConfig | None = None, *, precision: Precision = "auto"
+) -> list[Mask]:
+    """Masks of all objects of `image`: prompted everywhere, filtered, each once (Kirillov et al. 2023, appendix B).
+
+    Memory is bounded by one batch of prompts at low resolution and one mask at the image's, besides the run lengths.
+
+    Parameters
+    ----------
+    model : SamModel
+    image : ndarray of shape (H, W) or (H, W, 3), uint8
+    config : AutoMaskConfig, optional
+        Left out, it is what the model recommends (`model.automatic_defaults`), else the published values.
+    precision : "auto" or "fp32"
+        "auto" computes in 16 bits on CUDA.
+
+    Returns
+    -------
+    list of Mask
+        In pixels of `image`, best first. They may overlap: parts and wholes are objects of their own.
+
+    Raises
+    ------
+    ImageError
+        If `image` is not a gray or RGB uint8 image.
+    ConfigError
+        If proposals are asked of a model that makes none, or a crop layer would have no points.
+    """
+    config = AutoMaskConfig.from_settings(model.automatic_defaults) if config is None else config
+    check_image(image)
+    _check_proposals(model, config)
+    grids = layer_point_grids(config.points_per_side, config.crop_n_layers, config.crop_n_points_downscale_factor)
+    crops, layers = crop_boxes(image.shape[:2], config.crop_n_layers, config.crop_overlap_ratio)
+    masks = [
+        mask
+        for crop, layer in zip(crops, layers, strict=True)
+        for mask in _masks_of_crop(model, image, crop, grids[layer], config, precision)
+    ]
+    if len(crops) > 1:
+        masks = without_duplicates(
+            masks,
+            [1 / m.crop_box.area for m in masks],
+            box_iou_thresh=config.crop_nms_thresh,
+            mask_iou_thresh=config.mask_nms_thresh,
+        )
+    if config.min_mask_region_area > 0:
+        masks = without_small_regions(
+            masks,
+            config.min_mask_region_area,
+            box_iou_thresh=max(config.box_nms_thresh, config.crop_nms_thresh),
+            mask_iou_thresh=config.mask_nms_thresh,
+        )
+    return masks
+
+
+def _masks_of_crop(
+    model: SamModel,
+    image: np.ndarray,
+    crop: Box,
+    grid: NDArray[np.float64],
+    config: AutoMaskConfig,
+    precision: Precision,
+) -> list[Mask]:
+    """Masks found in one crop, each object once, in pixels of `image`."""
+    size = (image.shape[0], image.shape[1])
+    embedding = embed_image(model, image[crop.slices], precision=precision)
+    points_in_crop, prompt = _points(embedding, grid, config)
+    kept = _iter_kept(model, embedding, points_in_crop, prompt, config, precision)
+    masks = [mask.shifted(crop.x0, crop.y0, size) for mask in kept]
+    masks = [mask for mask in masks if not is_cut_by_crop(mask.box, crop, size)]
+    return without_duplicates(
+        masks,
+        [m.predicted_iou for m in masks],
+        box_iou_thresh=config.box_nms_thresh,
+        mask_iou_thresh=config.mask_nms_thresh,
+    )
+
+
+def _iter_kept(
+    model: SamModel,
+    embedding: ImageEmbedding,
+    points_xy: NDArray[np.float64],
+    prompt: str,
+    config: AutoMaskConfig,
+    precision: Precision,
+) -> Iterator[Mask]:
+    """Masks of `points_xy` that pass the filters, in the frame of the embedded crop."""
+    upsampler = LogitUpsampler(embedding.low_res_size, embedding.frame)
+    threshold = model.sam.config.mask_threshold
+    max_area = config.max_mask_fraction * np.prod(embedding.frame.image_size)
+    # Not checked: points of a grid lie between the corners 0 and W, as published, so on tiny images beyond W - 0.5.
+    prompts = Prompts(points_xy=points_xy[:, None], point_labels=np.ones((len(points_xy), 1), dtype=np.int64))
+    for part, logits, iou in iter_decoded(
+        model, embedding, prompts, multimask=True, batch_size=config.points_per_batch, precision=precision
+    ):
+        chosen = _confident(iou, config)  # (p, M)
+        # The predicted IoU is looked at first: most masks never leave low resolution, nor the device.
+        sets = torch.nonzero(chosen)[:, 0] + part.start
+        kept = zip(sets.tolist(), iou[chosen].tolist(), logits[chosen].cpu().numpy(), strict=True)
+        for p, predicted_iou, mask_logits in kept:
+            window, pixels, stability = mask_and_stability(
+                mask_logits, upsampler, threshold=threshold, offset=config.stability_score_offset
+            )
+            area = np.count_nonzero(pixels)
+            if stability >= config.stability_score_thresh and 0 < area <= max_area:
+                x, y = points_xy[p].tolist()
+                yield Mask.from_window(
+                    pixels,
+                    window,
+                    embedding.frame.image_size,
+                    predicted_iou=predicted_iou,
+                    stability_score=stability,
+                    point_xy=(x, y),
+                    prompt=prompt,
+                )
+
+
+def _confident(iou: torch.Tensor, config: AutoMaskConfig) -> torch.Tensor:
+    """(P, M) bool: the masks whose predicted IoU (P, M) lets them go on."""
+    # 0 keeps all, as published, though a predicted IoU may well be negative.
+    chosen = iou > config.pred_iou_thresh if config.pred_iou_thresh > 0 else torch.ones_like(iou, dtype=torch.bool)
+    if config.mask_choice == "best":
+        best = torch.zeros_like(chosen).scatter_(1, iou.argmax(dim=1, keepdim=True), True)
+        chosen = chosen & best
+    return chosen
+
+
+def _points(
+    embedding: ImageEmbedding, grid: NDArray[np.float64], config: AutoMaskConfig
+) -> tuple[NDArray[np.float64], str]:
+    """Points (N, 2) to prompt a crop with, in its pixels, and the word for where they come from."""
+    if config.prompts == "grid" or embedding.proposals is None:
+        height, width = embedding.frame.image_size
+        return grid * (width, height), "grid"
+    points = proposal_points(
+        embedding.proposals,
+        embedding.frame,
+        threshold=config.proposal_thresh,
+        min_distance_px=config.proposal_min_distance_px,
+        max_points=config.max_proposals,
+    )
+    return points, "proposal"
+
+
+def _check_proposals(model: SamModel, config: AutoMaskConfig) -> None:
+    if config.prompts == "proposals" and model.sam.proposal_head is None:
+        raise ConfigError(
+            f"model {model.name!r} has no proposal head, so prompts='proposals' cannot be had; "
+            f"use prompts='grid', or 'auto' to take proposals only where there are some."
+        )

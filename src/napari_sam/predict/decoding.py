@@ -1,0 +1,160 @@
+"""Prompts to masks: the prompt encoder and the mask decoder run on one image embedding (paper, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from napari_sam.predict.devices import Precision, autocast, iter_batches
+from napari_sam.predict.embedding import ImageEmbedding
+from napari_sam.predict.prompts import Prompts, check_prompts
+from napari_sam.predict.upsampling import LogitUpsampler
+
+if TYPE_CHECKING:
+    from napari_sam.model.loading import SamModel
+
+PROMPTS_PER_BATCH = 64
+"""Prompt sets decoded at once: the published number for grids; ViT-B's decoder needs about 2.5 GB for them."""
+
+
+@dataclass(frozen=True, eq=False)  # no slots: `masks` is kept once it was computed
+class Prediction:
+    """M masks for each of P prompt sets."""
+
+    predicted_iou: NDArray[np.float32]
+    """(P, M): the model's own rating of each mask."""
+    low_res_logits: NDArray[np.float32]
+    """(P, M, h, w): mask logits over the model's frame; one of each set may be the `mask_logits` of the next prompt."""
+    upsampler: LogitUpsampler
+    """From these logits to image pixels."""
+    mask_threshold: float
+    """Logits above this belong to the mask."""
+
+    @cached_property
+    def masks(self) -> NDArray[np.bool_]:
+        """(P, M, H, W) bool: the masks at the image's size, computed when first asked for, one after the other."""
+        masks = np.zeros((*self.predicted_iou.shape, *self.upsampler.image_size), dtype=bool)
+        for p, m in np.ndindex(*self.predicted_iou.shape):
+            box = self.upsampler.window_above(self.low_res_logits[p, m], self.mask_threshold)
+            if not box.is_empty:
+                masks[p, m][box.slices] = self.upsampler.window(self.low_res_logits[p, m], box) > self.mask_threshold
+        return masks
+
+
+def predict_masks(
+    model: SamModel,
+    embedding: ImageEmbedding,
+    points_xy: ArrayLike | None = None,
+    point_labels: ArrayLike | None = None,
+    boxes_xyxy: ArrayLike | None = None,
+    mask_logits: ArrayLike | None = None,
+    multimask: bool = True,
+    *,
+    precision: Precision = "auto",
+) -> Prediction:
+    """Masks of the objects that the prompts point at, and how sure the model is of each.
+
+    Any mixture of points, boxes and masks; each prompt set asks for one object (Kirillov et al. 2023, section 3).
+
+    Parameters
+    ----------
+    model : SamModel
+    embedding : ImageEmbedding
+        From :func:`embed_image` with the same model.
+    points_xy : array of shape (P, N, 2) or (N, 2), optional
+        (x, y) in image pixels; whole numbers are pixel centres. (N, 2) is one prompt set.
+    point_labels : array of shape (P, N) or (N,), optional
+        1 inside the object, 0 outside, -1 padding; all 1 if left out.
+    boxes_xyxy : array of shape (P, 4) or (4,), optional
+        Half-open, in image pixels.
+    mask_logits : array of shape (P, h, w) or (h, w), optional
+        `low_res_logits` of an earlier prediction.
+    multimask : bool
+        Three masks for an ambiguous prompt such as a single point, or one for a clear one.
+    precision : "auto" or "fp32"
+        "auto" computes in 16 bits on CUDA.
+
+    Returns
+    -------
+    Prediction
+        `masks` (P, M, H, W) bool, `predicted_iou` (P, M), `low_res_logits` (P, M, h, w); M is 3 or 1.
+
+    Raises
+    ------
+    PromptError
+        If the prompts are empty, misshapen or outside the image, or another model made the embedding.
+    """
+    embedding.require_model(model)
+    frame, mask_size = embedding.frame, embedding.low_res_size
+    prompts = check_prompts(
+        frame.image_size,
+        mask_size,
+        points_xy=points_xy,
+        point_labels=point_labels,
+        boxes_xyxy=boxes_xyxy,
+        mask_logits=mask_logits,
+    )
+    masks_per_prompt = model.sam.config.num_multimask_outputs if multimask else 1
+    logits = np.empty((len(prompts), masks_per_prompt, *mask_size), dtype=np.float32)
+    predicted_iou = np.empty((len(prompts), masks_per_prompt), dtype=np.float32)
+    decoded = iter_decoded(model, embedding, prompts, multimask=multimask, precision=precision)
+    for part, part_logits, part_iou in decoded:
+        logits[part] = part_logits.cpu().numpy()
+        predicted_iou[part] = part_iou.cpu().numpy()
+    return Prediction(predicted_iou, logits, LogitUpsampler(mask_size, frame), model.sam.config.mask_threshold)
+
+
+def iter_decoded(
+    model: SamModel,
+    embedding: ImageEmbedding,
+    prompts: Prompts,
+    *,
+    multimask: bool,
+    batch_size: int = PROMPTS_PER_BATCH,
+    precision: Precision = "auto",
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Answers to checked prompts, batch by batch, so that a caller can drop what it does not need.
+
+    Yields
+    ------
+    part : slice
+        Which of the prompt sets.
+    logits : (p, M, h, w) float32 tensor
+        Mask logits over the model's frame, on the model's device.
+    predicted_iou : (p, M) float32 tensor
+    """
+    sam, frame = model.sam, embedding.frame
+    points = boxes = masks = labels = None
+    if prompts.points_xy is not None and prompts.point_labels is not None:
+        points = _tensor(frame.points_to_model(prompts.points_xy), model.device)  # (P, N, 2)
+        labels = torch.from_numpy(prompts.point_labels).to(model.device)  # (P, N)
+    if prompts.boxes_xyxy is not None:
+        boxes = _tensor(frame.boxes_to_model(prompts.boxes_xyxy), model.device)  # (P, 4)
+    if prompts.mask_logits is not None:
+        masks = _tensor(prompts.mask_logits, model.device)[:, None]  # (P, 1, h, w)
+    image_pe = sam.prompt_encoder.get_dense_pe()  # (1, C, h, w)
+
+    def decode(part: slice) -> tuple[Tensor, Tensor]:
+        with torch.no_grad(), autocast(model.device, precision):
+            sparse, dense = sam.prompt_encoder(
+                points=None if points is None or labels is None else (points[part], labels[part]),
+                boxes=None if boxes is None else boxes[part],
+                masks=None if masks is None else masks[part],
+            )
+            logits, iou = sam.mask_decoder(embedding.embedding, image_pe, sparse, dense, multimask_output=multimask)
+        return logits.float(), iou.float()
+
+    for part, (logits, iou) in iter_batches(len(prompts), batch_size, decode):
+        yield part, logits, iou
+
+
+def _tensor(values: NDArray[np.floating], device: torch.device) -> Tensor:
+    # float32 before the move: MPS knows no float64.
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)

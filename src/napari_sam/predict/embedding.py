@@ -1,0 +1,110 @@
+"""The image embedding: computed once for an image, used by every prompt (paper, section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from napari_sam.errors import ImageError, PromptError
+from napari_sam.geometry import ModelFrame
+from napari_sam.predict.devices import Precision, autocast
+
+if TYPE_CHECKING:
+    from napari_sam.model.loading import SamModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageEmbedding:
+    """What the image encoder made of one image, and the frame it was shown in."""
+
+    embedding: Tensor
+    """(1, C, h, w) float32, on the model's device."""
+    frame: ModelFrame
+    """From image pixels to pixels of the model's frame, and back."""
+    proposals: Tensor | None
+    """(2h, 2w) float32 logits of "an object's centre lies here", over the padded frame; None without the head."""
+    model_name: str
+    """Which model made it: an embedding means nothing to another one."""
+
+    @property
+    def low_res_size(self) -> tuple[int, int]:
+        """(h, w) of the decoder's mask logits: it upscales the embedding four times (paper, appendix A)."""
+        return 4 * self.embedding.shape[2], 4 * self.embedding.shape[3]
+
+    def require_model(self, model: SamModel) -> None:
+        """Raise PromptError unless `model` made this embedding."""
+        if self.model_name != model.name:
+            raise PromptError(
+                f"this embedding was made by model {self.model_name!r} and cannot be read by {model.name!r}; "
+                f"call embed_image(model, image) with the model that answers the prompts."
+            )
+
+
+def embed_image(model: SamModel, image: np.ndarray, *, precision: Precision = "auto") -> ImageEmbedding:
+    """The image embedding of `image`, for any number of prompts.
+
+    The image's long side is scaled to the model's frame (bilinear, smoothed where it shrinks), the rest is padding.
+
+    Parameters
+    ----------
+    model : SamModel
+        From :func:`napari_sam.load_model`.
+    image : ndarray of shape (H, W), (H, W, 1) or (H, W, 3), uint8
+        Gray or RGB in 0 to 255, used as it is.
+    precision : "auto" or "fp32"
+        "auto" computes in 16 bits on CUDA; the embedding is float32 either way.
+
+    Returns
+    -------
+    ImageEmbedding
+
+    Raises
+    ------
+    ImageError
+        If `image` is empty, of another shape or not uint8.
+    """
+    check_image(image)
+    sam = model.sam
+    frame = ModelFrame((image.shape[0], image.shape[1]), sam.config.image_size)
+    pixels = _resized(image, frame.input_size).to(model.device, torch.float32)  # (1, 3, h, w)
+    with torch.no_grad(), autocast(model.device, precision):
+        embedding = sam.image_encoder(sam.preprocess(pixels))  # (1, C, h, w)
+        centres = None if sam.proposal_head is None else sam.proposal_head(embedding)[0, 0].float()  # (2h, 2w)
+    return ImageEmbedding(embedding.float(), frame, centres, model.name)
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raise ImageError unless `image` is a gray or RGB uint8 image with at least one pixel."""
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"an image must be a numpy array, got {type(image).__name__}; read or compute it first.")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        raise ImageError(
+            f"an image must have shape (H, W) or (H, W, 3), got {image.shape}; choose one plane and one or three "
+            f"channels, for RGBA image[..., :3]."
+        )
+    if image.dtype != np.uint8:
+        raise ImageError(
+            f"an image must be uint8 (0 to 255), got {image.dtype}; normalise first "
+            f"(napari_sam.images.normalise_image)."
+        )
+    if image.size == 0:
+        raise ImageError(f"an image needs at least one pixel, got shape {image.shape}.")
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """(1, 3, *size) uint8, bilinear, smoothed where it shrinks.
+
+    By Pillow, on every device: the published models were fed so, and torch's own interpolation differs from it by a
+    grey level here and there.
+    """
+    if image.shape[:2] != size:
+        # Pillow knows no image of one channel with a third axis.
+        given = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+        image = np.asarray(given.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    channels_last = np.array(image if image.ndim == 3 else image[..., None])  # a copy: torch wants one it may write to
+    return torch.from_numpy(channels_last).permute(2, 0, 1)[None].expand(1, 3, -1, -1)
