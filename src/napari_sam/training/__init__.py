@@ -1,0 +1,1 @@
+"""Training of networks: data, augmentation, prompts, losses and the loop."""
