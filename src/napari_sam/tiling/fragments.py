@@ -1,0 +1,95 @@
+"""Masks that a tile's edge cut: which of them are known whole from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_sam.geometry import Mask, Tile, intersection_area, mask_iou_window
+from napari_sam.tiling.candidates import Candidates, Rows, overlaps
+from napari_sam.tiling.plan import TilingConfig
+
+
+def is_same_object(fragment: Mask, whole: Mask, tile: Tile, config: TilingConfig) -> bool:
+    """Whether `whole` is the object of which `tile` saw only the cut mask `fragment`.
+
+    The two are compared inside what the tile read, as nothing else of `whole` could be in the fragment. There an object
+    that leaves and comes back (a snake, a U) falls into pieces that the tile saw as several fragments; so the fragment
+    is compared with the pieces it lies on. A fragment that does not reach its tile's core lies where another tile
+    answers; it is also taken for the same object if that tile's mask covers most of it, as edges make small fragments
+    inexact.
+
+    Parameters
+    ----------
+    fragment, whole : Mask
+        In the frame of the whole image.
+    tile : Tile
+        The one that saw `fragment`.
+    config : TilingConfig
+        `merge_iou_thresh` and `cover_thresh`.
+    """
+    shared = intersection_area(fragment, whole)
+    if shared > config.cover_thresh * fragment.area and not reaches_core(fragment, tile):
+        return True
+    if shared <= config.merge_iou_thresh * fragment.area:
+        return False  # no IoU can be larger than the part that is shared
+    if mask_iou_window(fragment, whole, tile.read) > config.merge_iou_thresh:
+        return True
+    return _piece_iou(fragment, whole, tile) > config.merge_iou_thresh
+
+
+def reaches_core(fragment: Mask, tile: Tile) -> bool:
+    """Whether the mask has a pixel that its tile answers for."""
+    part = fragment.box.clipped(tile.core)
+    return not part.is_empty and bool(fragment.window(part).any())
+
+
+def unseen_fragments(candidates: Candidates, config: TilingConfig, on_tile: Callable[[], None]) -> Rows:
+    """Rows of the cut masks whose object no other tile saw uncut, largest first; among equals by tile and index."""
+    left = [np.empty(0, dtype=np.intp)]
+    for tile in candidates.plan.tiles:
+        rows = candidates.rows_of(tile, cut=True)
+        left.append(rows[[not _is_seen(candidates, int(row), tile, config) for row in rows]] if len(rows) else rows)
+        on_tile()
+    return largest_first(candidates, np.concatenate(left))
+
+
+def largest_first(candidates: Candidates, rows: Rows) -> Rows:
+    """`rows` by falling area, then tile and index."""
+    order = np.lexsort((candidates.index[rows], candidates.tile[rows], -candidates.areas[rows]))
+    ordered: Rows = rows[order]
+    return ordered
+
+
+def may_be_same(
+    fragment_box: NDArray[np.int64], fragment_area: int, boxes: NDArray[np.int64], config: TilingConfig
+) -> NDArray[np.bool_]:
+    """Whether masks in `boxes` (N, 4) can share enough pixels with the fragment for `is_same_object`."""
+    needed = min(config.merge_iou_thresh, config.cover_thresh) * fragment_area
+    enough: NDArray[np.bool_] = overlaps(boxes, fragment_box) > needed
+    return enough
+
+
+def _is_seen(candidates: Candidates, row: int, tile: Tile, config: TilingConfig) -> bool:
+    fragment = candidates.mask(row)
+    others = [other for other in candidates.plan.tiles_reading(fragment.box) if other.index != tile.index]
+    for other in others:
+        rows = candidates.rows_of(other, cut=False)
+        rows = rows[may_be_same(candidates.boxes[row], fragment.area, candidates.boxes[rows], config)]
+        if any(is_same_object(fragment, candidates.mask(int(whole)), tile, config) for whole in rows):
+            return True
+    return False
+
+
+def _piece_iou(fragment: Mask, whole: Mask, tile: Tile) -> float:
+    """IoU of the fragment with those connected pieces of `whole` inside the tile that it lies on."""
+    window = whole.box.clipped(tile.read)
+    pieces = ndimage.label(whole.window(window), structure=np.ones((3, 3)))[0]
+    inside = fragment.window(window)
+    touched = np.unique(pieces[inside & (pieces > 0)])
+    met = np.isin(pieces, touched) & (pieces > 0)
+    shared = np.count_nonzero(met & inside)
+    return float(shared / (np.count_nonzero(met) + fragment.area - shared))

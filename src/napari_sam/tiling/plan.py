@@ -1,0 +1,207 @@
+"""How an image is cut into tiles: cores that cover it exactly, each read with a halo around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_sam.errors import TilingError
+from napari_sam.geometry import Box, Tile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TilingConfig:
+    """How a huge image is cut into tiles, and when masks of two tiles are one object."""
+
+    core_px: int | None = None
+    """Side of a tile without its halo, in pixels of the image as stored; by default the model's input less two
+    halos."""
+    halo_px: int | None = None
+    """What a tile reads besides on each side, in pixels; by default an eighth of the model's input. Objects wider than
+    this may be cut in every tile and are then prompted again on a larger window."""
+    merge_iou_thresh: float = 0.5
+    """Masks of two tiles are the same object above this mask IoU."""
+    cover_thresh: float = 0.5
+    """A cut mask outside its tile's core is dropped when a mask of another tile covers more than this part of it."""
+    edge_tolerance_px: int = 2
+    """A mask that ends this close to the edge of what was read counts as cut by it, in pixels."""
+    max_window_px: int = 4096
+    """Largest side read at full resolution to prompt a cut object again; larger windows are read reduced."""
+
+    def __post_init__(self) -> None:
+        if self.core_px is not None and self.core_px < 1:
+            raise TilingError(f"core_px must be at least 1 pixel, got {self.core_px}; 768 is usual, or leave it out.")
+        if self.halo_px is not None and not 0 <= self.halo_px < (self.core_px or math.inf):
+            raise TilingError(
+                f"halo_px must lie in [0, core_px = {self.core_px}), got {self.halo_px}; an eighth of core_px is usual."
+            )
+        for name in ("merge_iou_thresh", "cover_thresh"):
+            if not 0 <= getattr(self, name) < 1:
+                raise TilingError(f"{name} must lie in [0, 1), got {getattr(self, name)}; 0.5 is usual.")
+        if self.edge_tolerance_px < 0:
+            raise TilingError(f"edge_tolerance_px must be at least 0, got {self.edge_tolerance_px}; 2 is usual.")
+        if self.max_window_px < 16:
+            raise TilingError(f"max_window_px must be at least 16, got {self.max_window_px}; 4096 is usual.")
+
+    def resolve(self, model_input_px: int) -> TilingConfig:
+        """This configuration with the sizes that were left open set from the model's input size.
+
+        A tile then reads just as many pixels as the model sees, so nothing is resized.
+
+        Raises
+        ------
+        TilingError
+            If a size that was given leaves no room for the other one.
+        """
+        halo = self.halo_px
+        if halo is None:
+            halo = model_input_px // 8 if self.core_px is None else min(model_input_px // 8, self.core_px - 1)
+        core = self.core_px if self.core_px is not None else model_input_px - 2 * halo
+        if core <= halo:
+            raise TilingError(
+                f"halo_px = {halo} leaves a core of {core} pixels in a model input of {model_input_px}; "
+                "give a smaller halo_px or set core_px as well."
+            )
+        return replace(self, core_px=core, halo_px=halo)
+
+    def merge_settings(self) -> dict[str, Any]:
+        """The settings on which only the merge depends, for the ledger; the tiles stay valid when these change."""
+        settings = asdict(self)
+        del settings["core_px"], settings["halo_px"]
+        return settings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TilePlan:
+    """The tiles of one image; the same image size and configuration give the same plan."""
+
+    image_size: tuple[int, int]
+    """(H, W) of the whole image."""
+    core_px: int
+    """Upper bound of a core's side, but for an image side that fits into one tile with its halo."""
+    halo_px: int
+    tiles: tuple[Tile, ...]
+    """All of them, row by row; `tiles[i].index == i`."""
+    row_edges: NDArray[np.int64]
+    """Where rows of cores begin, and the image's height at the end."""
+    column_edges: NDArray[np.int64]
+    """Where columns of cores begin, and the image's width at the end."""
+    skipped: frozenset[int]
+    """Indices of the tiles without foreground: they are not segmented."""
+
+    @property
+    def grid_shape(self) -> tuple[int, int]:
+        """(rows, columns) of tiles."""
+        return len(self.row_edges) - 1, len(self.column_edges) - 1
+
+    @property
+    def read_px(self) -> int:
+        """Side of what a tile in the middle of a large image reads, at most."""
+        return self.core_px + 2 * self.halo_px
+
+    @property
+    def kept(self) -> tuple[Tile, ...]:
+        """The tiles to segment."""
+        return tuple(tile for tile in self.tiles if tile.index not in self.skipped)
+
+    def settings(self) -> dict[str, Any]:
+        """What the tiles depend on, for the ledger. Which ones are skipped is not among it: that does not change the
+        others."""
+        return {"image_size": list(self.image_size), "core_px": self.core_px, "halo_px": self.halo_px}
+
+    def owner_of(self, boxes_xyxy: ArrayLike) -> NDArray[np.int64]:
+        """Index of the tile whose core holds the centre of each box.
+
+        Parameters
+        ----------
+        boxes_xyxy : array of shape (N, 4)
+            In whole-image pixels, inside the image.
+
+        Returns
+        -------
+        ndarray of shape (N,), int64
+        """
+        boxes = np.asarray(boxes_xyxy, dtype=np.int64).reshape(-1, 4)
+        # Doubled coordinates keep half-pixel centres exact, as in Tile.owns.
+        column = np.searchsorted(2 * self.column_edges, boxes[:, 0] + boxes[:, 2], side="right") - 1
+        row = np.searchsorted(2 * self.row_edges, boxes[:, 1] + boxes[:, 3], side="right") - 1
+        rows, columns = self.grid_shape
+        owner: NDArray[np.int64] = np.clip(row, 0, rows - 1) * columns + np.clip(column, 0, columns - 1)
+        return owner
+
+    def tiles_reading(self, box: Box) -> list[Tile]:
+        """The tiles that read at least one pixel of `box`, by index."""
+        near = box.grown(self.halo_px)
+        rows = _range_of(self.row_edges, near.y0, near.y1)
+        columns = _range_of(self.column_edges, near.x0, near.x1)
+        width = self.grid_shape[1]
+        return [self.tiles[row * width + column] for row in rows for column in columns]
+
+
+def plan_tiles(
+    image_size: tuple[int, int], config: TilingConfig, keep: Callable[[Tile], bool] | None = None
+) -> TilePlan:
+    """Cut an image into tiles.
+
+    A side of the image that fits into one tile with its halo is not cut. A longer one is cut into the fewest cores that
+    are no longer than `core_px`, all equal within a pixel: a sliver at the end would be segmented with little to see.
+
+    Parameters
+    ----------
+    image_size : (H, W)
+    config : TilingConfig
+        With its sizes known, see `TilingConfig.resolve`.
+    keep : function of a Tile, optional
+        False for a tile without foreground, which is then skipped. Called once a tile, row by row.
+
+    Returns
+    -------
+    TilePlan
+
+    Raises
+    ------
+    TilingError
+        If the image has no pixels or the sizes are left open.
+
+    Examples
+    --------
+    >>> plan = plan_tiles((100, 250), TilingConfig(core_px=100, halo_px=10))
+    >>> [(tile.core.x0, tile.core.x1, tile.read.x0, tile.read.x1) for tile in plan.tiles]
+    [(0, 83, 0, 93), (83, 167, 73, 177), (167, 250, 157, 250)]
+    """
+    height, width = image_size
+    if height < 1 or width < 1:
+        raise TilingError(f"an image to be tiled needs at least 1 x 1 pixel, got {height} x {width}; check the axes.")
+    core_px, halo_px = config.core_px, config.halo_px
+    if core_px is None or halo_px is None:
+        raise TilingError(
+            f"core_px and halo_px must be known, got {core_px} and {halo_px}; "
+            "call config.resolve(model_input_px) first."
+        )
+    row_edges = _edges(height, core_px, halo_px)
+    column_edges = _edges(width, core_px, halo_px)
+    image = Box.of_size((height, width))
+    tiles: list[Tile] = []
+    for y0, y1 in zip(row_edges[:-1].tolist(), row_edges[1:].tolist(), strict=True):
+        for x0, x1 in zip(column_edges[:-1].tolist(), column_edges[1:].tolist(), strict=True):
+            core = Box(x0, y0, x1, y1)
+            tiles.append(Tile(len(tiles), core, core.grown(halo_px).clipped(image)))
+    skipped = frozenset(tile.index for tile in tiles if keep is not None and not keep(tile))
+    return TilePlan((height, width), core_px, halo_px, tuple(tiles), row_edges, column_edges, skipped)
+
+
+def _edges(length: int, core_px: int, halo_px: int) -> NDArray[np.int64]:
+    n = 1 if length <= core_px + 2 * halo_px else math.ceil(length / core_px)
+    return (np.arange(n + 1, dtype=np.int64) * length + n // 2) // n
+
+
+def _range_of(edges: NDArray[np.int64], start: int, stop: int) -> range:
+    """Numbers of the cores that share a pixel with start:stop."""
+    first = int(np.searchsorted(edges, start, side="right")) - 1
+    last = int(np.searchsorted(edges, stop, side="left"))
+    return range(max(first, 0), min(last, len(edges) - 1))

@@ -1,0 +1,248 @@
+"""Masks on disk: one file of columns and run lengths, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.errors import LedgerError
+from napari_sam.geometry import Box, Mask, Rle
+from napari_sam.tiling.writing import atomic_path
+
+Array = NDArray[Any]
+Key = TypeVar("Key", bound=Hashable)
+
+FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+"""Of every member of an archive, so that equal content gives equal bytes."""
+CACHE_BYTES = 64 << 20
+"""Run lengths kept in memory while neighbouring tiles are compared or painted."""
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that at any instant it is either complete on the disk or not there; OutputError if that fails."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write named arrays as an .npz archive; equal arrays give equal bytes, whenever and wherever they are written."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy", FIXED_DATE)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.create_system = 3
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
+            archive.writestr(member, content.getvalue(), compresslevel=1)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
+    """The named arrays of an archive that `write_arrays` wrote; their check sums are tested, objects refused.
+
+    Raises
+    ------
+    LedgerError
+        If the file is missing, cut off, damaged or of another kind.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: _parsed(archive.read(f"{name}.npy")) for name in names}
+    except FileNotFoundError:
+        raise LedgerError(f"{path} is missing; run the same again to have it made.") from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise LedgerError(
+            f"{path} is damaged ({error}); remove it and run the same again to have it remade."
+        ) from error
+
+
+def digest_of(path: Path) -> str:
+    """The check sums of an archive's members, which say whether two files have the same content; reads only its
+    directory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "-".join(f"{member.CRC:08x}" for member in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise LedgerError(
+            f"{path} is damaged ({error}); remove it and run the same again to have it remade."
+        ) from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredMasks:
+    """The masks of one file as columns, in whole-image pixels; the run lengths of mask i are those inside
+    `boxes[i]`."""
+
+    boxes: NDArray[np.int64]
+    """(N, 4) XYXY."""
+    areas: NDArray[np.int64]
+    centroids_xy: NDArray[np.float64]
+    """(N, 2)."""
+    predicted_iou: NDArray[np.float64]
+    stability_score: NDArray[np.float64]
+    points_xy: NDArray[np.float64]
+    """(N, 2); NaN where a mask was not prompted with a point."""
+    crop_boxes: NDArray[np.int64]
+    """(N, 4) XYXY."""
+    prompts: NDArray[np.str_]
+    offsets: NDArray[np.int64]
+    """(N + 1,): the run lengths of mask i are `counts[offsets[i]:offsets[i + 1]]`."""
+    counts: NDArray[np.uint32]
+    image_size: NDArray[np.int64]
+    """(H, W) of the whole image."""
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(getattr(self, field.name).nbytes for field in fields(self))
+
+    @classmethod
+    def of(cls, masks: Sequence[Mask], image_size: tuple[int, int]) -> StoredMasks:
+        """The columns of `masks`, which are in the frame of the whole image."""
+        runs = [np.asarray(mask.rle.counts, dtype=np.uint32) for mask in masks]
+        points = [(np.nan, np.nan) if mask.point_xy is None else mask.point_xy for mask in masks]
+        return cls(
+            boxes=np.array([mask.box.as_xyxy() for mask in masks], dtype=np.int64).reshape(-1, 4),
+            areas=np.array([mask.area for mask in masks], dtype=np.int64),
+            centroids_xy=np.array([mask.centroid_xy for mask in masks], dtype=np.float64).reshape(-1, 2),
+            predicted_iou=np.array([mask.predicted_iou for mask in masks], dtype=np.float64),
+            stability_score=np.array([mask.stability_score for mask in masks], dtype=np.float64),
+            points_xy=np.array(points, dtype=np.float64).reshape(-1, 2),
+            crop_boxes=np.array([mask.crop_box.as_xyxy() for mask in masks], dtype=np.int64).reshape(-1, 4),
+            prompts=np.array([mask.prompt for mask in masks], dtype=np.str_),
+            offsets=np.cumsum([0, *map(len, runs)], dtype=np.int64),
+            counts=np.concatenate(runs) if runs else np.empty(0, dtype=np.uint32),
+            image_size=np.array(image_size, dtype=np.int64),
+        )
+
+    def mask(self, index: int) -> Mask:
+        """One mask, in the frame of the whole image."""
+        box = Box(*self.boxes[index].tolist())
+        point = self.points_xy[index]
+        return Mask(
+            rle=Rle(box.height, box.width, self.counts[self.offsets[index] : self.offsets[index + 1]]),
+            box=box,
+            frame_size=(int(self.image_size[0]), int(self.image_size[1])),
+            predicted_iou=float(self.predicted_iou[index]),
+            stability_score=float(self.stability_score[index]),
+            point_xy=None if np.isnan(point[0]) else (float(point[0]), float(point[1])),
+            crop_box=Box(*self.crop_boxes[index].tolist()),
+            prompt=str(self.prompts[index]),
+        )
+
+    def write(self, path: Path) -> None:
+        write_arrays(path, {field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def read(cls, path: Path) -> StoredMasks:
+        """The masks of one file; LedgerError if it is missing or damaged."""
+        return cls(**read_arrays(path, [field.name for field in fields(cls)]))
+
+
+@dataclass(frozen=True, slots=True)
+class TileStore:
+    """The tile files of one run: a plain value that can be sent to worker processes."""
+
+    folder: Path
+    image_size: tuple[int, int]
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"tile-{index:07d}.npz"
+
+    def write(self, index: int, masks: Sequence[Mask]) -> None:
+        """Record a tile as finished; `masks` are in whole-image pixels, an earlier failure is forgotten."""
+        StoredMasks.of(masks, self.image_size).write(self.path(index))
+        self._failure_path(index).unlink(missing_ok=True)
+
+    def read(self, index: int) -> StoredMasks:
+        return StoredMasks.read(self.path(index))
+
+    def read_columns(self, index: int, names: Sequence[str]) -> dict[str, Array]:
+        """Some columns of a tile's masks, without reading its run lengths."""
+        return read_arrays(self.path(index), names)
+
+    def is_finished(self, index: int) -> bool:
+        """Whether the tile's file is there and whole; a damaged one counts as not done."""
+        try:
+            self.read(index)
+        except LedgerError:
+            return False
+        return True
+
+    def write_failure(self, index: int, text: str) -> None:
+        """Record that a tile failed, and why; it is tried again by the next run. A damaged file of it goes."""
+        self.path(index).unlink(missing_ok=True)
+        write_bytes(self._failure_path(index), text.encode())
+
+    def failures(self) -> dict[int, str]:
+        """Why each failed tile failed, by index."""
+        found = sorted(self.folder.glob("tile-*.failed"))
+        return {int(path.stem.removeprefix("tile-")): path.read_text(encoding="utf-8") for path in found}
+
+    def write_skipped(self, indices: Sequence[int]) -> None:
+        """Record which tiles were left out for want of foreground."""
+        write_arrays(self.folder / "skipped.npz", {"tiles": np.array(sorted(indices), dtype=np.int64)})
+
+    def skipped(self) -> list[int]:
+        """The tiles that the latest run left out."""
+        path = self.folder / "skipped.npz"
+        return [int(index) for index in read_arrays(path, ["tiles"])["tiles"]] if path.exists() else []
+
+    def digest(self, indices: Sequence[int]) -> str:
+        """Says whether the content of these tiles is the same as at another time."""
+        parts = (f"{index}:{digest_of(self.path(index))}" for index in indices)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _failure_path(self, index: int) -> Path:
+        return self.folder / f"tile-{index:07d}.failed"
+
+
+class MaskCache(Generic[Key]):
+    """Reads mask files and keeps the latest ones, up to a number of bytes; safe to share between threads."""
+
+    def __init__(self, load: Callable[[Key], StoredMasks], max_bytes: int = CACHE_BYTES) -> None:
+        self._load = load
+        self._max_bytes = max_bytes
+        self._held: OrderedDict[Key, StoredMasks] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> StoredMasks:
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+            stored = self._load(key)
+            self._held[key] = stored
+            self._bytes += stored.nbytes
+            while self._bytes > self._max_bytes and len(self._held) > 1:
+                self._bytes -= self._held.popitem(last=False)[1].nbytes
+            return stored
+
+
+def _parsed(content: bytes) -> Array:
+    array: Array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    return array

@@ -1,0 +1,120 @@
+"""Plans: cores cover each pixel once, reads are cores with their halo."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_sam.errors import TilingError
+from napari_sam.geometry import Box
+from napari_sam.tiling import TilingConfig, plan_tiles
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(0, 39))
+def test_cores_cover_each_pixel_once_and_reads_are_cores_with_halo(height, width, core_px, halo_px):
+    halo_px = min(halo_px, core_px - 1)
+    plan = plan_tiles((height, width), TilingConfig(core_px=core_px, halo_px=halo_px))
+    owner = np.full((height, width), -1)
+    for tile in plan.tiles:
+        assert (owner[tile.core.slices] == -1).all()
+        owner[tile.core.slices] = tile.index
+        assert tile.read == tile.core.grown(halo_px).clipped(Box.of_size((height, width)))
+    assert (owner >= 0).all()
+    assert plan.grid_shape[0] * plan.grid_shape[1] == len(plan.tiles)
+    assert [tile.index for tile in plan.tiles] == list(range(len(plan.tiles)))
+    for axis, side in (("width", width), ("height", height)):
+        sides = {getattr(tile.core, axis) for tile in plan.tiles}
+        assert max(sides) - min(sides) <= 1
+        assert max(sides) <= core_px or (sides == {side} and side <= core_px + 2 * halo_px)
+        assert max(getattr(tile.read, axis) for tile in plan.tiles) <= plan.read_px
+
+
+def test_an_image_that_fits_into_one_tile_with_its_halo_is_one_tile():
+    plan = plan_tiles((100, 121), TilingConfig(core_px=80, halo_px=20))
+    assert plan.grid_shape == (1, 2)
+    assert plan_tiles((100, 120), TilingConfig(core_px=80, halo_px=20)).tiles[0].read == Box(0, 0, 120, 100)
+
+
+def test_there_is_no_sliver_at_the_end():
+    plan = plan_tiles((10, 1001), TilingConfig(core_px=100, halo_px=10))
+    assert plan.column_edges.tolist() == [0, 91, 182, 273, 364, 455, 546, 637, 728, 819, 910, 1001]
+
+
+def test_the_owner_of_many_boxes_is_the_one_tile_that_owns_each():
+    plan = plan_tiles((57, 83), TilingConfig(core_px=20, halo_px=3))
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, [60, 40], (200, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(1, [23, 17], (200, 2))], axis=1)
+    for box, owner in zip(boxes.tolist(), plan.owner_of(boxes).tolist(), strict=True):
+        assert [tile.index for tile in plan.tiles if tile.owns(Box(*box))] == [owner]
+
+
+def test_the_tiles_reading_a_box_are_those_whose_read_meets_it():
+    plan = plan_tiles((57, 83), TilingConfig(core_px=20, halo_px=15))
+    for box in (Box(0, 0, 1, 1), Box(19, 19, 20, 20), Box(36, 20, 37, 60), Box(0, 0, 83, 57), Box(82, 56, 83, 57)):
+        assert plan.tiles_reading(box) == [tile for tile in plan.tiles if tile.read.intersects(box)]
+
+
+def test_tiles_without_foreground_are_skipped_but_stay_in_the_grid():
+    plan = plan_tiles((60, 60), TilingConfig(core_px=20, halo_px=2), keep=lambda tile: tile.core.x0 > 0)
+    assert plan.skipped == {0, 3, 6}
+    assert len(plan.tiles) == 9
+    assert [tile.index for tile in plan.kept] == [1, 2, 4, 5, 7, 8]
+
+
+def test_open_sizes_follow_the_input_of_the_model():
+    config = TilingConfig().resolve(1024)
+    assert (config.core_px, config.halo_px) == (768, 128)
+    assert TilingConfig(halo_px=200).resolve(1024).core_px == 624
+    small = TilingConfig(core_px=50).resolve(1024)
+    assert (small.core_px, small.halo_px) == (50, 49)
+
+
+def test_what_was_given_is_kept():
+    config = TilingConfig(core_px=300, halo_px=10, merge_iou_thresh=0.4)
+    assert config.resolve(1024) == config
+
+
+def test_merge_settings_hold_nothing_that_the_tiles_depend_on():
+    assert sorted(TilingConfig().merge_settings()) == [
+        "cover_thresh",
+        "edge_tolerance_px",
+        "max_window_px",
+        "merge_iou_thresh",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"core_px": 0}, r"core_px must be at least 1 pixel, got 0; 768 is usual"),
+        ({"core_px": 10, "halo_px": 10}, r"halo_px must lie in \[0, core_px = 10\), got 10"),
+        ({"halo_px": -1}, r"halo_px must lie in \[0, .*got -1; an eighth"),
+        ({"merge_iou_thresh": 1.0}, r"merge_iou_thresh must lie in \[0, 1\), got 1.0; 0.5 is usual"),
+        ({"cover_thresh": -0.1}, r"cover_thresh must lie in \[0, 1\), got -0.1"),
+        ({"edge_tolerance_px": -1}, r"edge_tolerance_px must be at least 0, got -1; 2 is usual"),
+        ({"max_window_px": 4}, r"max_window_px must be at least 16, got 4; 4096 is usual"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_settings_outside_their_range_are_named(fields, message):
+    with pytest.raises(TilingError, match=message):
+        TilingConfig(**fields)
+
+
+def test_a_halo_that_leaves_no_core_is_named():
+    with pytest.raises(TilingError, match=r"halo_px = 400 leaves a core of 224 pixels in a model input of 1024"):
+        TilingConfig(halo_px=400).resolve(1024)
+
+
+def test_an_open_configuration_is_refused_with_what_to_do():
+    with pytest.raises(TilingError, match=r"must be known, got None and None; call config.resolve"):
+        plan_tiles((10, 10), TilingConfig())
+
+
+def test_an_image_without_pixels_is_refused():
+    with pytest.raises(TilingError, match=r"at least 1 x 1 pixel, got 0 x 7; check the axes"):
+        plan_tiles((0, 7), TilingConfig(core_px=4, halo_px=1))
