@@ -1,0 +1,99 @@
+"""From an Image layer to the pixels a job reads, and from its labels back to a layer in the same place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+
+from napari_sam.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.layers import Image
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+"""What napari takes a layer from: data, keyword arguments, layer type."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPlane:
+    """The plane of an Image layer that the user is looking at, and where it lies.
+
+    Everything about the layer is copied, so the layer may be moved or deleted while a job reads the pixels.
+    """
+
+    name: str
+    """Name of the layer."""
+    pixels: Any
+    """Full-resolution array of shape (H, W), or (H, W, 3 or 4) for an RGB layer; as lazy as the layer's data."""
+    index: tuple[int, ...]
+    """Position on the axes before (row, column), one number each; empty for a 2-D layer."""
+    placement: dict[str, Any]
+    """Arguments that put a new layer where this plane lies: scale, translate, rotate, shear, affine, units."""
+
+
+def shown_plane(layer: Image, point: Sequence[float]) -> ShownPlane:
+    """The plane of `layer` that contains the world position `point` (the viewer's `dims.point`).
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        Gray or RGB, 2-D or more, multiscale or not; of a multiscale layer the full resolution is taken.
+    point : sequence of float
+        World coordinates, one for each dimension of the viewer, which may be more than the layer has.
+
+    Raises
+    ------
+    ImageError
+        If the layer has fewer than two axes, or `point` lies before its first or after its last plane.
+    """
+    if layer.ndim < 2:
+        raise ImageError(f"a plane has rows and columns, but layer {layer.name!r} has {layer.ndim}; choose an image.")
+    data = layer.data[0] if layer.multiscale else layer.data
+    leading = layer.ndim - 2
+    position = layer.world_to_data(tuple(point)[-layer.ndim :])[:leading]
+    index = tuple(int(i) for i in np.round(position).astype(int))
+    if any(not 0 <= i < n for i, n in zip(index, data.shape, strict=False)):
+        raise ImageError(
+            f"layer {layer.name!r} has planes {data.shape[:leading]}, and the viewer shows position {index} of it; "
+            "move the sliders to a plane of this layer."
+        )
+    return ShownPlane(
+        name=layer.name,
+        pixels=data[index] if index else data,
+        index=index,
+        placement=_placement(layer, index),
+    )
+
+
+def labels_layer(labels: Any, plane: ShownPlane) -> LayerTuple:
+    """A Labels layer that lies on the plane its labels were made from.
+
+    Parameters
+    ----------
+    labels : array of shape (H, W), int
+        Numpy, dask or zarr; a lazy array stays lazy.
+    plane : ShownPlane
+        For a plane of a stack the layer is one plane thick and lies on that plane.
+    """
+    if plane.index:
+        stacked = labels if isinstance(labels, np.ndarray) else da.asarray(labels)
+        labels = stacked[(np.newaxis,) * len(plane.index)]
+    return labels, {"name": f"{plane.name} objects", **plane.placement}, "labels"
+
+
+def _placement(layer: Image, index: tuple[int, ...]) -> dict[str, Any]:
+    # Where the plane's first pixel lies before `affine`, which napari applies last.
+    first_pixel = layer.affine.inverse(layer.data_to_world((*index, 0, 0)))
+    return {
+        "scale": tuple(layer.scale),
+        "translate": tuple(first_pixel),
+        "rotate": np.array(layer.rotate),
+        "shear": np.array(layer.shear),
+        "affine": np.array(layer.affine.affine_matrix),
+        "units": layer.units,
+    }
