@@ -1,6 +1,6 @@
-"""kill -9 at random moments of a run, resumed each time: the labels must equal those of an undisturbed run, byte by byte.
+"""kill -9 at random moments of a run, resumed each time: labels must equal an undisturbed run's, byte by byte.
 
-    python benchmarks/kills.py --work FOLDER [--kills 20] [--side 2048] [--model nano]
+python benchmarks/kills.py --work FOLDER [--kills 20] [--side 2048] [--model nano]
 """
 
 from __future__ import annotations

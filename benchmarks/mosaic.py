@@ -2,8 +2,8 @@
 
     python benchmarks/mosaic.py --work FOLDER [--fields FOLDER_OF_PAIRS] [--sides 4096 16384] [--model nano]
 
-Each mosaic is composed of the same fields (flipped in turn) and segmented by `napari-sam segment` in a process of its
-own; the fields are also segmented alone. Printed are, for each side: peak memory, time, objects, and for the true
+Each mosaic is composed of the same fields (flipped in turn) and segmented by `napari-sam segment` in its own
+process; the fields are also segmented alone. Printed are, for each side: peak memory, time, objects, and for the true
 objects that no field border cuts the mean IoU with the label that fits best, next to that of the fields alone.
 Without `--fields` the fields are generated nuclei. `--large` lays some discs over the mosaic that are wider than a tile.
 """
@@ -56,11 +56,15 @@ def _mark_cut(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(np.isin(labels, edge[edge > 0]), -labels, labels)
 
 
-def compose(fields: list[Field], side: int, folder: Path, *, large: bool) -> tuple[zarr.Array, zarr.Array]:
-    """The mosaic and its true labels as zarr arrays of `side` pixels, written strip by strip."""
+def compose(fields: list[Field], side: int, folder: Path, *, large: bool) -> tuple[zarr.Array, int]:
+    """Write the mosaic, strip by strip; its true labels, and the first label of the discs laid over it."""
     height, width = fields[0].labels.shape
-    image = zarr.create_array(folder / f"mosaic{side}.zarr", shape=(side, side, 3), chunks=(1024, 1024, 3), dtype="u1", overwrite=True)
-    truth = zarr.create_array(folder / f"truth{side}.zarr", shape=(side, side), chunks=(1024, 1024), dtype="i8", overwrite=True)
+    image = zarr.create_array(
+        folder / f"mosaic{side}.zarr", shape=(side, side, 3), chunks=(1024, 1024, 3), dtype="u1", overwrite=True
+    )
+    truth = zarr.create_array(
+        folder / f"truth{side}.zarr", shape=(side, side), chunks=(1024, 1024), dtype="i8", overwrite=True
+    )
     step = int(max(field.labels.max() for field in fields)) + 1
     number = 0
     for y in range(0, side, height):
@@ -79,7 +83,7 @@ def compose(fields: list[Field], side: int, folder: Path, *, large: bool) -> tup
         image[y : y + height], truth[y : y + height] = pixels, labels
     if large:
         _add_discs(image, truth, number * step)
-    return image, truth
+    return truth, number * step
 
 
 def _add_discs(image: zarr.Array, truth: zarr.Array, first_label: int) -> None:
@@ -105,8 +109,8 @@ def judge(truth: NDArray[np.int64], found: NDArray[np.integer]) -> tuple[NDArray
     return overlaps.best_iou(), int((hits > 1).sum())
 
 
-def judge_mosaic(truth: zarr.Array, found: zarr.Array, margin: int) -> tuple[NDArray[np.float64], int]:
-    """:func:`judge` strip by strip; an object counts in the strip that holds its first row."""
+def judge_mosaic(truth: zarr.Array, found: zarr.Array, margin: int) -> tuple[dict[int, float], int]:
+    """:func:`judge` strip by strip, by label; an object counts in the strip that holds its first row."""
     scores: dict[int, float] = {}
     doubles = 0
     for y in range(0, truth.shape[0], STRIP_PX):
@@ -118,7 +122,7 @@ def judge_mosaic(truth: zarr.Array, found: zarr.Array, margin: int) -> tuple[NDA
         best, twice = judge(whole, label)
         scores.update(zip(np.unique(whole[whole > 0]).tolist(), best.tolist(), strict=True))
         doubles += twice
-    return np.array(list(scores.values())), doubles
+    return scores, doubles
 
 
 def run(image: Path, output: Path, model: str) -> dict[str, object]:
@@ -142,23 +146,28 @@ def main() -> None:
     fields = load_fields(args.fields, args.count)
     model = load_model(args.model)
     alone = np.concatenate([judge(f.labels, segment_array(f.image, model))[0] for f in fields])
-    print(f"fields alone: {len(fields)} fields, {len(alone)} uncut objects, mean IoU {alone.mean():.4f}, found {np.mean(alone > 0.5):.4f}")
+    print(
+        f"fields alone: {len(fields)} fields, {len(alone)} uncut objects, mean IoU {alone.mean():.4f}, "
+        f"found {np.mean(alone > 0.5):.4f}"
+    )
     peaks = []
     for side in args.sides:
-        image, truth = compose(fields, side, args.work, large=args.large)
+        truth, first_large = compose(fields, side, args.work, large=args.large)
         output = args.work / f"labels{side}.ome.zarr"
         report = run(args.work / f"mosaic{side}.zarr", output, args.model)
-        scores, doubles = judge_mosaic(truth, zarr.open_group(output, mode="r")["0"], 2 * LARGE_RADIUS_PX + 64)
+        by_label, doubles = judge_mosaic(truth, zarr.open_group(output, mode="r")["0"], 2 * LARGE_RADIUS_PX + 64)
+        scores = np.array([iou for label, iou in by_label.items() if label < first_large])
+        large = np.array([iou for label, iou in by_label.items() if label >= first_large])
         peaks.append(report["peak_rss_mb"])
         print(
             f"mosaic {side}: peak {report['peak_rss_mb']:.0f} MB ({peaks[-1] / peaks[0]:.2f} of the first), "
-            f"{sum(report['seconds'].values()):.0f} s {report['seconds']}, {report['objects']} objects, "
-            f"{len(scores)} uncut true ones: mean IoU {scores.mean():.4f} ({scores.mean() / alone.mean():.3f} of alone), "
-            f"found {np.mean(scores > 0.5):.4f}, found twice {doubles}, seam cuts {report['seam_cuts']}, "
-            f"prompted again {report['cut_objects_reprompted']}, fragments {report['fragments']}"
+            f"{sum(report['seconds'].values()):.0f} s {report['seconds']}, {report['objects']} objects\n"
+            f"  {len(scores)} uncut true ones: mean IoU {scores.mean():.4f} ({scores.mean() / alone.mean():.4f} of alone), "
+            f"found {np.mean(scores > 0.5):.4f}, found twice {doubles}\n"
+            f"  seam cuts {report['seam_cuts']}, prompted again {report['cut_objects_reprompted']}, "
+            f"fragments {report['fragments']}"
         )
-        if args.large:
-            large = scores[-len(range(700, side - 3 * LARGE_RADIUS_PX, 3 * LARGE_RADIUS_PX)) :]
+        if len(large):
             print(f"  objects wider than a tile: {len(large)}, mean IoU {large.mean():.3f}, least {large.min():.3f}")
 
 

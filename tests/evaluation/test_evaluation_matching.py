@@ -85,7 +85,7 @@ def test_a_missed_an_invented_and_a_half_right_object_are_counted_by_hand():
     assert mean_segmentation_accuracy(m) == pytest.approx(6 / 10 / 3)
 
 
-@pytest.mark.parametrize("found_value, expected", [(0, 1.0), (1, 0.0)], ids=["nothing found", "something found"])
+@pytest.mark.parametrize(("found_value", "expected"), [(0, 1.0), (1, 0.0)], ids=["nothing found", "something found"])
 def test_an_image_without_objects_scores_one_only_if_nothing_is_found(found_value, expected):
     m = match(find_overlaps(np.zeros((4, 4), int), np.full((4, 4), found_value)), 0.5)
     assert m.average_precision == m.panoptic_quality == expected

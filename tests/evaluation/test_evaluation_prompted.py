@@ -5,23 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_sam.evaluation.prompted import mask_iou, most_interior_point, next_click, window_for
+from napari_sam.evaluation.prompted import mask_iou, next_click, window_for
 from napari_sam.geometry import Box
 
 
 def disc(size, centre, radius):
     y, x = np.indices(size)
     return (x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= radius**2
-
-
-def test_the_first_click_is_the_middle_of_a_disc():
-    assert most_interior_point(disc((40, 50), (30, 12), 8)).tolist() == [30, 12]
-
-
-def test_the_image_edge_counts_as_a_border():
-    x, y = most_interior_point(np.ones((9, 21), bool))
-    assert y == 4
-    assert 4 <= x <= 16
 
 
 def test_the_next_click_is_positive_in_a_missed_region():

@@ -3,13 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from napari_sam.errors import ImageError
 from napari_sam.geometry import Box, Mask
-from napari_sam.predict import interior_points, reprompt
+from napari_sam.predict import reprompt
 
 
 class FixedDecoder(nn.Module):
@@ -85,22 +83,3 @@ def test_it_works_with_a_network(blob_model, clouds):
 def test_a_window_of_floats_is_refused(blob_model):
     with pytest.raises(ImageError, match="got float64"):
         reprompt(blob_model, np.zeros((128, 128)), fragment(32, 32, 60, 64))
-
-
-def test_the_first_point_is_the_most_interior_and_the_others_are_spread():
-    pixels = np.zeros((40, 60), bool)
-    pixels[10:21, 5:50] = True
-    points = interior_points(Mask.from_array(pixels), 3)
-    assert points.shape == (3, 2)
-    assert points[0, 1] == 15
-    assert sorted(points[:, 0])[2] - sorted(points[:, 0])[0] > 30
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10**6), density=st.floats(0.02, 1), count=st.integers(1, 5))
-def test_interior_points_lie_on_the_mask_and_differ(seed, density, count):
-    pixels = np.random.default_rng(seed).random((12, 17)) < density
-    pixels[5, 6] = True
-    points = interior_points(Mask.from_array(pixels), count).astype(int)
-    assert pixels[points[:, 1], points[:, 0]].all()
-    assert len(np.unique(points, axis=0)) == len(points) <= count

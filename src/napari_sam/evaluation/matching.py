@@ -109,7 +109,7 @@ class Matching:
 
 
 def match(overlaps: Overlaps, threshold: float) -> Matching:
-    """The largest one-to-one matching of pairs whose IoU is at least `threshold`; among equals the one of largest IoU."""
+    """The largest one-to-one matching of pairs with an IoU of `threshold` or more; among equals that of largest IoU."""
     good = overlaps.iou >= threshold
     i, j, iou = overlaps.true_index[good], overlaps.found_index[good], overlaps.iou[good]
     if len(np.unique(i)) < len(i) or len(np.unique(j)) < len(j):

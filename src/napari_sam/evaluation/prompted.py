@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_sam.geometry import Box
+from napari_sam.geometry import Box, most_interior_point
 from napari_sam.model import SamModel
 from napari_sam.predict import ImageEmbedding, embed_image, predict_masks
 
@@ -56,7 +56,10 @@ def iter_object_scores(
         Clicks an object, at least 1.
     """
     places = ndimage.find_objects(labels)
-    objects = [(i + 1, Box(s[1].start, s[0].start, s[1].stop, s[0].stop)) for i, s in enumerate(places) if s is not None]
+    objects = [
+        (label, Box(columns.start, rows.start, columns.stop, rows.stop))
+        for label, (rows, columns) in ((i, place) for i, place in enumerate(places, start=1) if place is not None)
+    ]
     by_window: dict[Box, list[tuple[int, Box]]] = {}
     for label, box in objects:
         window = window_for(box, labels.shape, model.config.image_size)
@@ -150,15 +153,6 @@ def mask_iou(masks: NDArray[np.bool_], truths: NDArray[np.bool_]) -> NDArray[np.
     """IoU of each of P masks (P, h, w) with its truth."""
     shared = np.count_nonzero(masks & truths, axis=(1, 2))
     return np.asarray(shared / np.maximum(np.count_nonzero(masks | truths, axis=(1, 2)), 1))
-
-
-def most_interior_point(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(x, y) of the pixel of `mask` farthest from its border, the image's edge included (paper, section 7.1)."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    y0, x0 = rows[0], columns[0]
-    inside = np.pad(mask[y0 : rows[-1] + 1, x0 : columns[-1] + 1], 1)
-    y, x = np.unravel_index(np.argmax(ndimage.distance_transform_edt(inside)), inside.shape)
-    return np.array([x + x0 - 1, y + y0 - 1], dtype=float)
 
 
 def next_click(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:

@@ -2,6 +2,7 @@
 
 from napari_sam.geometry.boxes import Box, as_boxes, box_iou, nms, overlapping_pairs, pair_iou
 from napari_sam.geometry.frames import ModelFrame, rc_to_xy, rcrc_to_xyxy, xy_to_rc, xyxy_to_rcrc
+from napari_sam.geometry.interior import interior_points, most_interior_point
 from napari_sam.geometry.masks import ALL_EDGES, Edge, Mask, RegionMode, remove_small_regions, tight_box
 from napari_sam.geometry.overlap import (
     intersection_area,
@@ -30,6 +31,7 @@ __all__ = [
     "counts_from_text",
     "counts_to_text",
     "crop_boxes",
+    "interior_points",
     "intersection_area",
     "intersection_areas",
     "layer_point_grids",
@@ -38,6 +40,7 @@ __all__ = [
     "mask_iou_window",
     "mask_ious",
     "mask_nms",
+    "most_interior_point",
     "nms",
     "overlapping_pairs",
     "pair_iou",

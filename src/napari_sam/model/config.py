@@ -93,7 +93,8 @@ class SamConfig:
     num_multimask_outputs: int = 3
     """Masks given for an ambiguous prompt, besides the one for an unambiguous prompt."""
     position_scales: tuple[float, ...] = (1.0,)
-    """Standard deviations of the random frequencies of the positional encoding; the larger, the finer it tells places apart."""
+    """Standard deviations of the random frequencies of the positional encoding: a larger one tells nearer places
+    apart."""
     has_proposals: bool = False
     """Whether the network has a proposal head (a map of object centres)."""
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)

@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = _conv_bn(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.conv2(F.relu(self.conv1(x))))
+        return F.relu_(x + self.conv2(F.relu_(self.conv1(x))))
 
 
 class ConvEncoder(nn.Module):
@@ -42,14 +42,14 @@ class ConvEncoder(nn.Module):
 
     stride = 8
 
-    def __init__(self, config: ConvConfig, *, out_channels: int, image_size: int, position_scales: tuple[float, ...]) -> None:
+    def __init__(
+        self, config: ConvConfig, *, out_channels: int, image_size: int, position_scales: tuple[float, ...]
+    ) -> None:
         super().__init__()
         w2, w4, w8, w16, w32 = config.widths
         self.image_size = image_size
         self.stem = _conv_bn(3, w2, stride=2)
-        self.down = nn.ModuleList(
-            _conv_bn(a, b, stride=2) for a, b in ((w2, w4), (w4, w8), (w8, w16), (w16, w32))
-        )
+        self.down = nn.ModuleList(_conv_bn(a, b, stride=2) for a, b in ((w2, w4), (w4, w8), (w8, w16), (w16, w32)))
         self.stages = nn.ModuleList(
             nn.Sequential(*[ResidualBlock(width) for _ in range(depth)])
             for width, depth in zip(config.widths, config.depths, strict=True)
@@ -78,24 +78,28 @@ class ConvEncoder(nn.Module):
         smaller than the frame. The offsets lead from each embedding pixel to the centre of its object, (x, y) in
         units of `CENTRE_UNIT_PX`.
         """
+        if not self.training:  # on CPUs a quarter faster, together with the ReLUs that work in place
+            x = x.contiguous(memory_format=torch.channels_last)
         features = []
-        x = F.relu(self.stem(x))
+        x = F.relu_(self.stem(x))
         for i, stage in enumerate(self.stages):
-            x = stage(x if i == 0 else F.relu(self.down[i - 1](x)))
+            x = stage(x if i == 0 else F.relu_(self.down[i - 1](x)))
             features.append(x)
         f2, f4, f8, f16, f32 = features
-        up16 = self.merge16(F.relu(f16 + F.interpolate(self.lateral32(f32), scale_factor=2.0)))
+        up16 = self.merge16(F.relu_(f16 + F.interpolate(self.lateral32(f32), scale_factor=2.0)))
         mixed = self.lateral8(f8) + self.lateral4(F.pixel_unshuffle(f4, 2)) + self.lateral2(F.pixel_unshuffle(f2, 4))
-        features8 = self.merge8(F.relu(mixed + F.interpolate(self.lateral16(up16), scale_factor=2.0)))
+        features8 = self.merge8(F.relu_(mixed + F.interpolate(self.lateral16(up16), scale_factor=2.0)))
         offsets = self.offset_head(features8).float()
         centres = self.centre_pe.encode(self._centre_places(offsets, origin_px)).permute(0, 3, 1, 2)  # (B, C', h, w)
-        fused = F.relu(self.fuse(torch.cat([features8, centres.to(features8.dtype)], dim=1)))
+        fused = F.relu_(self.fuse(torch.cat([features8, centres.to(features8.dtype)], dim=1)))
         return self.project(self.merge_out(fused)), offsets
 
     def _centre_places(self, offsets: Tensor, origin_px: Tensor | None) -> Tensor:
         """Where each embedding pixel sees its object's centre: (B, h, w, 2), (x, y) in [0, 1] of the frame."""
         h, w = offsets.shape[-2:]
-        y, x = (torch.arange(n, device=offsets.device, dtype=offsets.dtype) * self.stride + self.stride / 2 for n in (h, w))
+        y, x = (
+            torch.arange(n, device=offsets.device, dtype=offsets.dtype) * self.stride + self.stride / 2 for n in (h, w)
+        )
         places = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), dim=-1)  # (h, w, 2)
         if origin_px is not None:
             places = places + origin_px[:, None, None, :]

@@ -56,7 +56,9 @@ class MaskDecoder(nn.Module):
         wanted = slice(1, None) if multimask_output else slice(0, 1)
         return masks[:, wanted], iou[:, wanted]
 
-    def predict_all(self, image_embeddings: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+    def predict_all(
+        self, image_embeddings: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """All masks, the unambiguous one first: (P, 1 + multimask, 4h, 4w) and (P, 1 + multimask)."""
         count = len(sparse)
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + M, C)

@@ -28,4 +28,4 @@ NANO = SamConfig(
     position_scales=(1.0, 2.0, 4.0, 8.0),
     has_proposals=True,
 )
-"""What `napari-sam train` builds anew: small enough for laptops without a GPU. Its weights carry this in their header."""
+"""What `napari-sam train` builds anew, small enough for laptops without a GPU; the weights carry it in their header."""

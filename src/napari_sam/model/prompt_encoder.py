@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,8 @@ class PromptEncoder(nn.Module):
 
     def get_dense_pe(self) -> Tensor:
         """Positional encoding (1, C, h, w) of the image embedding's pixels."""
-        return self.pe_layer((self.embedding_size, self.embedding_size))[None]
+        places: Tensor = self.pe_layer((self.embedding_size, self.embedding_size))
+        return places[None]
 
     def forward(
         self,
@@ -103,7 +105,9 @@ class PromptEncoder(nn.Module):
         dense : (P, C, h, w) tensor
             The embedded mask, or the learned "no mask" everywhere.
         """
-        given = next(t for t in (points[0] if points else None, boxes, masks, self.no_mask_embed.weight) if t is not None)
+        given = next(
+            t for t in (points[0] if points else None, boxes, masks, self.no_mask_embed.weight) if t is not None
+        )
         count = 1 if given is self.no_mask_embed.weight else len(given)
         parts = []
         if points is not None:
@@ -117,7 +121,7 @@ class PromptEncoder(nn.Module):
         return sparse, self.no_mask_embed.weight[:, :, None, None].expand(count, -1, h, w)
 
     def _encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Encoding of (x, y) frame pixels; +0.5 since whole numbers are pixel centres and the frame begins at a corner."""
+        """Encoding of (x, y) frame pixels; +0.5: whole numbers are pixel centres, and the frame begins at a corner."""
         dtype = self.pe_layer.positional_encoding_gaussian_matrix.dtype
         return self.pe_layer.encode((pixels.to(dtype) + 0.5) / self.image_size)
 
@@ -127,11 +131,12 @@ class PromptEncoder(nn.Module):
             labels = torch.cat([labels, labels.new_full((len(labels), 1), -1)], dim=1)
         places = self._encode_pixels(points)  # (P, N, C)
         is_point = (labels >= 0)[..., None]
-        kinds = torch.stack(
-            [self.not_a_point_embed.weight[0], self.point_embeddings[0].weight[0], self.point_embeddings[1].weight[0]]
-        )
+        kinds = torch.stack([self.not_a_point_embed.weight[0], self._kind(0), self._kind(1)])
         return torch.where(is_point, places, torch.zeros_like(places)) + kinds[labels.long().clamp(-1, 1) + 1]
 
     def _embed_boxes(self, boxes: Tensor) -> Tensor:
         corners = self._encode_pixels(boxes.reshape(-1, 2, 2))  # (P, 2, C)
-        return corners + torch.stack([self.point_embeddings[2].weight[0], self.point_embeddings[3].weight[0]])
+        return corners + torch.stack([self._kind(2), self._kind(3)])
+
+    def _kind(self, index: int) -> Tensor:
+        return cast(nn.Embedding, self.point_embeddings[index]).weight[0]

@@ -46,7 +46,7 @@ class Sam(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False)
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """(..., 3, H, W) in 0 to 255, H and W at most `image_size`: normalised, and zero-padded at the right and bottom."""
+        """(..., 3, H, W) in 0 to 255, at most `image_size` a side: normalised, zero-padded at the right and bottom."""
         x = (x - self.pixel_mean) / self.pixel_std
         h, w = x.shape[-2:]
         return F.pad(x, (0, self.config.image_size - w, 0, self.config.image_size - h))
@@ -93,7 +93,9 @@ def _build_encoder(config: SamConfig) -> nn.Module:
         case TinyVitConfig():
             from napari_sam.model.tiny_vit import TinyVit
 
-            return cast(nn.Module, TinyVit(config.encoder, image_size=config.image_size, out_channels=config.prompt_embed_dim))
+            return cast(
+                nn.Module, TinyVit(config.encoder, image_size=config.image_size, out_channels=config.prompt_embed_dim)
+            )
         case VitConfig():
             from napari_sam.model.vit import ImageEncoderVit
 

@@ -23,15 +23,17 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, Nq, C) queries over (B, Nk, C) keys and values."""
-        q, k, v = (self._split(proj(x)) for proj, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v)))
-        # Written out: one side always has a handful of tokens, where fused attention kernels are slower, most so backwards.
+        q, k, v = (self.split_heads(proj(x)) for proj, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v)))
+        # Written out: one side has a handful of tokens, where fused attention kernels are slower, most so backwards.
         weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)  # (B, heads, Nq, Nk)
         mixed = weights @ v  # (B, heads, Nq, inner / heads)
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return out
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, inner / heads)
+    def split_heads(self, x: Tensor) -> Tensor:
+        """Projected tokens (B, N, inner) as (B, heads, N, inner / heads)."""
+        out: Tensor = x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return out
 
 
 class TwoWayAttentionBlock(nn.Module):
@@ -51,16 +53,21 @@ class TwoWayAttentionBlock(nn.Module):
 
     def forward(self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
         """Updated `tokens` (P, K, C) and `image` (P, N, C)."""
-        if self.skip_first_pe:  # in the first block the tokens ARE their positional encoding
-            tokens = self.self_attn(tokens, tokens, tokens)
-        else:
-            placed = tokens + token_pe
-            tokens = tokens + self.self_attn(placed, placed, tokens)
-        tokens = self.norm1(tokens)
+        tokens = self.attend_tokens(tokens, token_pe)
         tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, image + image_pe, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
         image = self.norm4(image + self.cross_attn_image_to_token(image + image_pe, tokens + token_pe, tokens))
         return tokens, image
+
+    def attend_tokens(self, tokens: Tensor, token_pe: Tensor) -> Tensor:
+        """Self-attention of the tokens (P, K, C), normalised."""
+        if self.skip_first_pe:  # in the first block the tokens ARE their positional encoding
+            attended = self.self_attn(tokens, tokens, tokens)
+        else:
+            placed = tokens + token_pe
+            attended = tokens + self.self_attn(placed, placed, tokens)
+        out: Tensor = self.norm1(attended)
+        return out
 
 
 class TwoWayTransformer(nn.Module):

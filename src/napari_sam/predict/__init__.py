@@ -8,7 +8,7 @@ from napari_sam.predict.embedding import ImageEmbedding, embed_image
 from napari_sam.predict.presets import PRESETS, Preset, preset_config
 from napari_sam.predict.prompts import Prompts, check_prompts
 from napari_sam.predict.proposals import proposal_points
-from napari_sam.predict.reprompt import interior_points, reprompt
+from napari_sam.predict.reprompt import reprompt
 from napari_sam.predict.upsampling import LogitUpsampler
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "check_prompts",
     "embed_image",
     "generate_masks",
-    "interior_points",
     "predict_masks",
     "preset_config",
     "proposal_points",

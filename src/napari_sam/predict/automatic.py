@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_sam.errors import ConfigError
 from napari_sam.geometry import Box, Mask, crop_boxes, layer_point_grids
 from napari_sam.predict.config import AutoMaskConfig
-from napari_sam.predict.decoding import iter_decoded
+from napari_sam.predict.decoding import iter_answers
 from napari_sam.predict.devices import Precision
 from napari_sam.predict.embedding import ImageEmbedding, check_image, embed_image
 from napari_sam.predict.filtering import (
@@ -121,13 +121,14 @@ def _iter_kept(
     max_area = config.max_mask_fraction * np.prod(embedding.frame.image_size)
     # Not checked: points of a grid lie between the corners 0 and W, as published, so on tiny images beyond W - 0.5.
     prompts = Prompts(points_xy=points_xy[:, None], point_labels=np.ones((len(points_xy), 1), dtype=np.int64))
-    for part, logits, iou in iter_decoded(
+    for answers in iter_answers(
         model, embedding, prompts, multimask=True, batch_size=config.points_per_batch, precision=precision
     ):
+        iou = answers.predicted_iou
         chosen = _confident(iou, config)  # (p, M)
-        # The predicted IoU is looked at first: most masks never leave low resolution, nor the device.
-        sets = torch.nonzero(chosen)[:, 0] + part.start
-        kept = zip(sets.tolist(), iou[chosen].tolist(), logits[chosen].cpu().numpy(), strict=True)
+        # The predicted IoU is looked at first: most masks are never made, or never leave the device.
+        sets = torch.nonzero(chosen)[:, 0] + answers.part.start
+        kept = zip(sets.tolist(), iou[chosen].tolist(), answers.logits_of(chosen).cpu().numpy(), strict=True)
         for p, predicted_iou, mask_logits in kept:
             window, pixels, stability = mask_and_stability(
                 mask_logits, upsampler, threshold=threshold, offset=config.stability_score_offset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +12,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from napari_sam.model.fast_decoder import PROMPTS_AT_ONCE, PreparedImage
+from napari_sam.model.mask_decoder import MaskDecoder
 from napari_sam.predict.devices import Precision, autocast, iter_batches
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.prompts import Prompts, check_prompts
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from napari_sam.model.loading import SamModel
 
 PROMPTS_PER_BATCH = 64
-"""Prompt sets decoded at once: the published number for grids; ViT-B's decoder needs about 2.5 GB for them."""
+"""Prompt sets decoded at once where they share no work: the published number for grids; ViT-B needs about 2.5 GB."""
 
 
 @dataclass(frozen=True, eq=False)  # no slots: `masks` is kept once it was computed
@@ -120,7 +122,7 @@ def iter_decoded(
     batch_size: int = PROMPTS_PER_BATCH,
     precision: Precision = "auto",
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Answers to checked prompts, batch by batch, so that a caller can drop what it does not need.
+    """Whole answers to checked prompts, batch by batch: :func:`iter_answers` with the logits of all masks.
 
     Yields
     ------
@@ -130,29 +132,100 @@ def iter_decoded(
         Mask logits over the model's frame, on the model's device.
     predicted_iou : (p, M) float32 tensor
     """
-    sam, frame = model.sam, embedding.frame
+    for answers in iter_answers(
+        model, embedding, prompts, multimask=multimask, batch_size=batch_size, precision=precision
+    ):
+        iou = answers.predicted_iou
+        yield answers.part, answers.logits_of(torch.ones_like(iou, dtype=torch.bool)).unflatten(0, iou.shape), iou
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What the model says to some prompt sets: the ratings first, masks only of what is asked for."""
+
+    part: slice
+    """Which of the prompt sets."""
+    predicted_iou: Tensor
+    """(p, M) float32, on the model's device."""
+    logits_of: Callable[[Tensor], Tensor]
+    """From (p, M) bool, the masks that are wanted, to their logits (n, h, w) float32, prompt set by prompt set."""
+
+
+def iter_answers(
+    model: SamModel,
+    embedding: ImageEmbedding,
+    prompts: Prompts,
+    *,
+    multimask: bool,
+    batch_size: int = PROMPTS_PER_BATCH,
+    precision: Precision = "auto",
+) -> Iterator[Answers]:
+    """Answers to checked prompts, batch by batch, so that a caller can leave out what it does not need.
+
+    On the CPU and without mask prompts, prompt sets share the work on the image and masks are computed when wanted
+    (:mod:`napari_sam.model.fast_decoder`); the plain decoder answers everything else.
+    """
+    sam = model.sam
+    embed = _prompt_embedder(model, embedding, prompts)
+    # A decoder of another kind is no MaskDecoder and has its own way.
+    shares_work = (
+        model.device.type == "cpu" and prompts.mask_logits is None and isinstance(sam.mask_decoder, MaskDecoder)
+    )
+    with torch.inference_mode():
+        image_pe = sam.prompt_encoder.get_dense_pe()  # (1, C, h, w)
+        shared = None
+        if shares_work and len(prompts) > 0:
+            shared = PreparedImage(sam.mask_decoder, embedding.embedding, image_pe, embed(slice(0, 1))[1])
+
+    def answer(part: slice) -> Answers:
+        with torch.inference_mode(), autocast(model.device, precision):
+            sparse, dense = embed(part)
+            if shared is not None:
+                return _shared_answers(shared, part, sparse, multimask=multimask)
+            logits, iou = sam.mask_decoder(embedding.embedding, image_pe, sparse, dense, multimask_output=multimask)
+        return Answers(part, iou.float(), logits.float().__getitem__)
+
+    size = batch_size if shared is None else min(batch_size, PROMPTS_AT_ONCE)
+    for _, answers in iter_batches(len(prompts), size, answer):
+        yield answers
+
+
+def _shared_answers(image: PreparedImage, part: slice, sparse: Tensor, *, multimask: bool) -> Answers:
+    attended = image.attend(sparse)
+    columns = slice(1, None) if multimask else slice(0, 1)
+
+    def logits_of(chosen: Tensor) -> Tensor:
+        of_all = torch.zeros(attended.predicted_iou.shape, dtype=torch.bool)
+        of_all[:, columns] = chosen
+        with torch.inference_mode():
+            return image.decode_masks(attended, of_all)
+
+    return Answers(part, attended.predicted_iou[:, columns], logits_of)
+
+
+def _prompt_embedder(
+    model: SamModel, embedding: ImageEmbedding, prompts: Prompts
+) -> Callable[[slice], tuple[Tensor, Tensor]]:
+    """Function from a slice of the prompt sets to their sparse and dense embeddings."""
+    frame, device = embedding.frame, model.device
     points = boxes = masks = labels = None
     if prompts.points_xy is not None and prompts.point_labels is not None:
-        points = _tensor(frame.points_to_model(prompts.points_xy), model.device)  # (P, N, 2)
-        labels = torch.from_numpy(prompts.point_labels).to(model.device)  # (P, N)
+        points = _tensor(frame.points_to_model(prompts.points_xy), device)  # (P, N, 2)
+        labels = torch.from_numpy(prompts.point_labels).to(device)  # (P, N)
     if prompts.boxes_xyxy is not None:
-        boxes = _tensor(frame.boxes_to_model(prompts.boxes_xyxy), model.device)  # (P, 4)
+        boxes = _tensor(frame.boxes_to_model(prompts.boxes_xyxy), device)  # (P, 4)
     if prompts.mask_logits is not None:
-        masks = _tensor(prompts.mask_logits, model.device)[:, None]  # (P, 1, h, w)
-    image_pe = sam.prompt_encoder.get_dense_pe()  # (1, C, h, w)
+        masks = _tensor(prompts.mask_logits, device)[:, None]  # (P, 1, h, w)
 
-    def decode(part: slice) -> tuple[Tensor, Tensor]:
-        with torch.no_grad(), autocast(model.device, precision):
-            sparse, dense = sam.prompt_encoder(
-                points=None if points is None or labels is None else (points[part], labels[part]),
-                boxes=None if boxes is None else boxes[part],
-                masks=None if masks is None else masks[part],
-            )
-            logits, iou = sam.mask_decoder(embedding.embedding, image_pe, sparse, dense, multimask_output=multimask)
-        return logits.float(), iou.float()
+    def embed(part: slice) -> tuple[Tensor, Tensor]:
+        sparse, dense = model.sam.prompt_encoder(
+            points=None if points is None or labels is None else (points[part], labels[part]),
+            boxes=None if boxes is None else boxes[part],
+            masks=None if masks is None else masks[part],
+        )
+        return sparse, dense
 
-    for part, (logits, iou) in iter_batches(len(prompts), batch_size, decode):
-        yield part, logits, iou
+    return embed
 
 
 def _tensor(values: NDArray[np.floating], device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.geometry import Mask, intersection_area, mask_iou_window
+from napari_sam.geometry import Mask, interior_points, intersection_area, mask_iou_window
 from napari_sam.predict.decoding import iter_decoded
 from napari_sam.predict.devices import Precision
 from napari_sam.predict.embedding import embed_image
@@ -80,34 +80,6 @@ def reprompt(
             if rating > best_rating and intersection_area(mask, fragment) >= LEAST_COVERAGE * fragment.area:
                 best, best_rating = mask, rating
     return best
-
-
-def interior_points(mask: Mask, count: int) -> NDArray[np.float64]:
-    """At most `count` pixels well inside `mask`: the most interior one, then each as far from the others as can be.
-
-    Parameters
-    ----------
-    mask : Mask
-        With at least one pixel.
-    count : int
-
-    Returns
-    -------
-    ndarray of shape (K, 2), float64
-        (x, y) in the mask's frame.
-    """
-    from scipy.ndimage import distance_transform_edt
-
-    # The border makes the edge of the box an edge of the mask.
-    depth = distance_transform_edt(np.pad(mask.window(mask.box), 1))[1:-1, 1:-1]
-    rows, columns = np.nonzero(depth >= depth.max() / 2)
-    candidates = np.stack([columns, rows], axis=1).astype(np.float64)
-    chosen = [int(np.argmax(depth[rows, columns]))]
-    distance = np.full(len(candidates), np.inf)
-    while len(chosen) < min(count, len(candidates)):
-        distance = np.minimum(distance, ((candidates - candidates[chosen[-1]]) ** 2).sum(axis=1))
-        chosen.append(int(np.argmax(distance)))
-    return candidates[chosen] + (mask.box.x0, mask.box.y0)
 
 
 def _first_and_all(points_xy: NDArray[np.float64]) -> Prompts:
