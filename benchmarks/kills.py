@@ -48,14 +48,14 @@ def main() -> None:
     made = GENERATORS["fluorescent_nuclei"](np.random.default_rng(0), (args.side, args.side))
     tifffile.imwrite(image, made.image, tile=(256, 256))
     log = args.work / "log.txt"
-    calm = args.work / "calm.ome.zarr"
+    calm = args.work / "calm" / "labels.ome.zarr"
     begun = time.monotonic()
     if start(image, calm, args.model, log).wait() != 0:
         raise SystemExit(f"the undisturbed run failed, see {log}")
     lasts = time.monotonic() - begun
     print(f"undisturbed: {lasts:.1f} s")
     rng = np.random.default_rng(args.seed)
-    killed = args.work / "killed.ome.zarr"
+    killed = args.work / "killed" / "labels.ome.zarr"
     kills = finished = 0
     while kills < args.kills:
         process = start(image, killed, args.model, log)

@@ -162,8 +162,8 @@ def main() -> None:
         print(
             f"mosaic {side}: peak {report['peak_rss_mb']:.0f} MB ({peaks[-1] / peaks[0]:.2f} of the first), "
             f"{sum(report['seconds'].values()):.0f} s {report['seconds']}, {report['objects']} objects\n"
-            f"  {len(scores)} uncut true ones: mean IoU {scores.mean():.4f} ({scores.mean() / alone.mean():.4f} of alone), "
-            f"found {np.mean(scores > 0.5):.4f}, found twice {doubles}\n"
+            f"  {len(scores)} uncut true ones: mean IoU {scores.mean():.4f} "
+            f"({scores.mean() / alone.mean():.4f} of alone), found {np.mean(scores > 0.5):.4f}, found twice {doubles}\n"
             f"  seam cuts {report['seam_cuts']}, prompted again {report['cut_objects_reprompted']}, "
             f"fragments {report['fragments']}"
         )

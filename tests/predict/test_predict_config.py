@@ -23,6 +23,7 @@ WRONG = {
     "stability_score_offset": (0, "stability_score_offset must be above 0"),
     "box_nms_thresh": (NAN, r"box_nms_thresh must lie in \[0, 1\], got nan"),
     "mask_nms_thresh": (2, r"mask_nms_thresh must lie in \[0, 1\]"),
+    "cover_thresh": (1.2, r"cover_thresh must lie in \[0, 1\], got 1.2"),
     "crop_n_layers": (-1, "crop_n_layers must be at least 0"),
     "crop_nms_thresh": (-1, r"crop_nms_thresh must lie in \[0, 1\]"),
     "crop_overlap_ratio": (1, r"crop_overlap_ratio must lie in \[0, 1\), got 1"),

@@ -12,6 +12,7 @@ from napari_sam.predict import LogitUpsampler
 from napari_sam.predict.filtering import (
     is_cut_by_crop,
     mask_and_stability,
+    without_covered,
     without_duplicates,
     without_small_regions,
 )
@@ -151,3 +152,34 @@ def test_among_duplicates_the_one_that_was_clean_stays():
     masks = [Mask.from_array(speckled, predicted_iou=0.9), rectangle(5, 5, 20, 20, predicted_iou=0.8)]
     kept = without_small_regions(masks, 10, box_iou_thresh=0.7, mask_iou_thresh=None)
     assert [m.predicted_iou for m in kept] == [0.8]
+
+
+def test_a_part_that_better_masks_cover_is_dropped_and_a_neighbour_stays():
+    whole, part, neighbour = rectangle(0, 0, 20, 20), rectangle(2, 2, 8, 8), rectangle(18, 0, 38, 20)
+    assert without_covered([whole, part, neighbour], 0.5) == [whole, neighbour]
+
+
+def test_a_better_part_does_not_drop_the_whole():
+    part, whole = rectangle(2, 2, 8, 8), rectangle(0, 0, 20, 20)
+    assert without_covered([part, whole], 0.5) == [part, whole]
+
+
+def test_several_better_masks_cover_one_together():
+    left, right, both = rectangle(0, 0, 10, 20), rectangle(10, 0, 20, 20), rectangle(2, 5, 18, 15)
+    assert without_covered([left, right, both], 0.5) == [left, right]
+    assert without_covered([], 0.5) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), thresh=st.floats(0, 1))
+def test_what_stays_is_covered_by_better_ones_no_more_than_allowed(seed, thresh):
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(0, 30, (12, 2))
+    masks = [rectangle(x, y, x + int(w), y + 7) for (x, y), w in zip(corners, rng.integers(3, 15, 12), strict=True)]
+    painted = np.zeros((40, 60), bool)
+    expected = []
+    for mask in masks:
+        if np.count_nonzero(painted & mask.to_array()) <= thresh * mask.area:
+            expected.append(mask)
+            painted |= mask.to_array()
+    assert without_covered(masks, thresh) == expected

@@ -114,7 +114,7 @@ def test_masks_of_each_prompt_equal_the_references(pair, clouds, size, multimask
 def test_automatic_masks_equal_the_references(blob_pair, clouds, size, layers):
     image = clouds(*size)
     settings = LOOSE | {"crop_n_layers": layers, "crop_n_points_downscale_factor": 2, "crop_nms_thresh": 0.6}
-    ours = generate_masks(blob_pair.model, image, AutoMaskConfig(**settings))
+    ours = generate_masks(blob_pair.model, image, AutoMaskConfig(max_mask_fraction=1, **settings))
     assert len(ours) > 10
     assert_same_masks(ours, reference_masks(blob_pair, image, **settings))
 
@@ -128,7 +128,7 @@ def test_automatic_masks_of_a_network_equal_the_references(pair, clouds):
         "box_nms_thresh": 1.0,
         "pred_iou_thresh": 0.1,
     }
-    ours = generate_masks(pair.model, image, AutoMaskConfig(**settings))
+    ours = generate_masks(pair.model, image, AutoMaskConfig(max_mask_fraction=1, **settings))
     theirs = reference_masks(pair, image, **settings)
     assert len(ours) == len(theirs) > 10
     for mask, record in zip(ours, theirs, strict=True):
@@ -143,8 +143,10 @@ def test_masks_without_small_regions_equal_the_references(blob_pair, clouds, mon
     image = clouds(192, 256)
     settings = LOOSE | {"crop_n_layers": layers, "stability_score_thresh": 0.2, "box_nms_thresh": 0.95}
     area = 150
-    ours = generate_masks(blob_pair.model, image, AutoMaskConfig(**settings, min_mask_region_area=area))
-    as_found = generate_masks(blob_pair.model, image, AutoMaskConfig(**settings))
+    ours = generate_masks(
+        blob_pair.model, image, AutoMaskConfig(max_mask_fraction=1, **settings, min_mask_region_area=area)
+    )
+    as_found = generate_masks(blob_pair.model, image, AutoMaskConfig(max_mask_fraction=1, **settings))
     assert {m.rle for m in ours} - {m.rle for m in as_found}, "no mask had a small region"
     assert_same_masks(ours, reference_masks(blob_pair, image, **settings, min_mask_region_area=area))
 

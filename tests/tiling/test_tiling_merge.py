@@ -137,6 +137,20 @@ def whole_answer(pixels: np.ndarray, fragment: Mask) -> Mask:
     )
 
 
+def test_a_fragment_in_the_halo_is_dropped_where_the_tile_that_answers_there_found_nothing(tmp_path):
+    objects = merged(tmp_path, [rectangle(105, 10, 120, 30)], [])
+    assert boxes(objects) == []
+    assert objects.summary.cut_objects_reprompted == 0
+
+
+def test_a_fragment_in_the_halo_speaks_for_its_object_where_the_tile_that_answers_there_failed(tmp_path):
+    with Ledger.open(tmp_path, key_of(PICTURE, PLAN, CONFIG), SIZE) as ledger:
+        ledger.tiles.write(LEFT, [rectangle(105, 10, 120, 30)])
+        objects = merge_tiles(ledger, PLAN, PICTURE.read, no_answer, CONFIG)
+    assert boxes(objects) == [(105, 10, 120, 30)]
+    assert objects.table.touches_seam.tolist() == [True]
+
+
 def test_an_object_cut_in_every_tile_comes_out_whole_and_once(tmp_path):
     asked = []
 

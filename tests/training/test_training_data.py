@@ -56,7 +56,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_an_empty_folder_says_what_it_should_hold(tmp_path):
-    with pytest.raises(TrainingError, match="holds no image-label pairs; expected NAME.image.png"):
+    with pytest.raises(TrainingError, match=r"holds no image-label pairs; expected NAME\.image\.png"):
         find_pairs(tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_labels_that_are_no_integers_are_refused(tmp_path):
 def test_a_damaged_image_is_named(tmp_path):
     write_pair(tmp_path)
     (tmp_path / "a.image.png").write_bytes(b"\x89PNG nonsense")
-    with pytest.raises(TrainingError, match="a.image.png cannot be read"):
+    with pytest.raises(TrainingError, match=r"a\.image\.png cannot be read"):
         read_pair(find_pairs(tmp_path)[0])
 
 

@@ -54,6 +54,16 @@ def test_training_lowers_the_losses_and_leaves_a_log(tmp_path):
     assert seen[-1] < 0.9
 
 
+def test_the_averaged_weights_get_statistics_of_their_own(tmp_path):
+    made = trainer(tmp_path)
+    made.run()
+    norm = made.averaged.image_encoder.stem[1]
+    assert not torch.allclose(norm.running_mean, made.sam.image_encoder.stem[1].running_mean, atol=1e-6)
+    assert int(norm.num_batches_tracked) == CONFIG.steps
+    assert not norm.training
+    assert norm.momentum == 0.1
+
+
 def test_a_resumed_training_goes_on_from_its_step_and_weights(tmp_path):
     first = trainer(tmp_path)
     first.run()
@@ -70,6 +80,8 @@ def test_without_a_saved_state_there_is_nothing_to_resume(tmp_path):
 
 
 def test_a_network_without_a_proposal_head_is_refused(tmp_path):
-    vit = SamConfig(encoder=VitConfig(width=16, depth=1, heads=2, global_blocks=(0,)), image_size=32, prompt_embed_dim=16)
+    vit = SamConfig(
+        encoder=VitConfig(width=16, depth=1, heads=2, global_blocks=(0,)), image_size=32, prompt_embed_dim=16
+    )
     with pytest.raises(TrainingError, match="convolutional encoder and a proposal head"):
         Trainer(build_sam(vit), squares, CONFIG, tmp_path)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from napari_sam.model.conv_encoder import CENTRE_UNIT_PX
 from napari_sam.training.losses import balanced_loss, dice_loss, focal_loss, heat_loss, mask_iou, mask_loss
 from napari_sam.training.prompts import first_prompts
-from napari_sam.training.targets import dense_targets, most_interior_point, object_places
+from napari_sam.training.targets import dense_targets, object_places
 
 
 def two_objects(size=64):
@@ -39,12 +39,6 @@ def test_places_of_an_empty_crop_are_empty():
     places = object_places(np.zeros((16, 16), np.int64))
     assert len(places.ids) == 0
     assert dense_targets(np.zeros((16, 16), np.int64), places).heat.max() == 0
-
-
-def test_the_most_interior_point_of_a_bar_lies_on_its_middle_line():
-    mask = np.zeros((9, 30), bool)
-    mask[2:7, 1:29] = True
-    assert most_interior_point(mask)[1] == 4
 
 
 def test_offsets_lead_from_each_embedding_pixel_to_its_objects_centre():
@@ -129,7 +123,13 @@ def test_first_points_lie_on_their_objects_and_background_points_off_them():
     tensor, places, origins = batch_of(labels)
     for seed in range(20):
         batch = first_prompts(
-            tensor, places, origins, per_crop=5, background_per_crop=(3,), use_boxes=False, rng=np.random.default_rng(seed)
+            tensor,
+            places,
+            origins,
+            per_crop=5,
+            background_per_crop=(3,),
+            use_boxes=False,
+            rng=np.random.default_rng(seed),
         )
         assert batch.is_object.tolist() == [True, True, False, False, False]
         for point, truth, is_object in zip(batch.points[:, 0], batch.truth, batch.is_object, strict=True):
@@ -149,7 +149,9 @@ def test_first_boxes_hold_most_of_their_objects():
 def test_a_crop_without_objects_gives_no_prompts():
     tensor, places, origins = batch_of(np.zeros((32, 32), np.int64))
     rng = np.random.default_rng(0)
-    assert first_prompts(tensor, places, origins, per_crop=5, background_per_crop=(3,), use_boxes=False, rng=rng) is None
+    assert (
+        first_prompts(tensor, places, origins, per_crop=5, background_per_crop=(3,), use_boxes=False, rng=rng) is None
+    )
 
 
 def test_error_points_lie_where_the_mask_is_wrong_and_say_how():

@@ -18,6 +18,7 @@ from napari_sam.predict.embedding import ImageEmbedding, check_image, embed_imag
 from napari_sam.predict.filtering import (
     is_cut_by_crop,
     mask_and_stability,
+    without_covered,
     without_duplicates,
     without_small_regions,
 )
@@ -81,6 +82,8 @@ def generate_masks(
             box_iou_thresh=max(config.box_nms_thresh, config.crop_nms_thresh),
             mask_iou_thresh=config.mask_nms_thresh,
         )
+    if config.cover_thresh is not None:
+        masks = without_covered(sorted(masks, key=lambda m: -m.predicted_iou), config.cover_thresh)
     return masks
 
 

@@ -35,6 +35,9 @@ class AutoMaskConfig:
     both."""
     mask_nms_thresh: float | None = None
     """The same for the IoU of the masks themselves; None leaves it out, as published."""
+    cover_thresh: float | None = None
+    """Drop a mask of which better ones together cover more than this part; None keeps parts of objects, as
+    published."""
     mask_choice: MaskChoice = "all"
     """Which of a point's three masks go on to the filters: "all", as published, or the "best" by predicted IoU."""
     crop_n_layers: int = 0
@@ -47,8 +50,8 @@ class AutoMaskConfig:
     """Points along a side in layer i are points_per_side divided by this to the power of i."""
     min_mask_region_area: int = 0
     """Fill holes and remove islands smaller than this, in pixels of the image; 0 changes nothing."""
-    max_mask_fraction: float = 1.0
-    """Drop masks that cover more than this part of their crop (0.95 in the paper); 1 keeps all."""
+    max_mask_fraction: float = 0.95
+    """Drop masks that cover more than this part of their crop (0.95 in the paper; the published code keeps all: 1)."""
     proposal_thresh: float = 0.3
     """A proposal's probability must be at least this."""
     proposal_min_distance_px: float = 8.0
@@ -65,8 +68,7 @@ class AutoMaskConfig:
         )
         self._check_at_least(0, "pred_iou_thresh", "crop_n_layers", "min_mask_region_area", "proposal_min_distance_px")
         self._check_fraction("stability_score_thresh", "box_nms_thresh", "crop_nms_thresh", "proposal_thresh")
-        if self.mask_nms_thresh is not None:
-            self._check_fraction("mask_nms_thresh")
+        self._check_fraction(*(n for n in ("mask_nms_thresh", "cover_thresh") if getattr(self, n) is not None))
         if not self.stability_score_offset > 0:
             raise ConfigError(f"stability_score_offset must be above 0 (logits), got {self.stability_score_offset}.")
         if not 0 < self.max_mask_fraction <= 1:

@@ -83,6 +83,23 @@ def without_duplicates(
     return [kept[i] for i in mask_nms(kept, np.arange(len(kept)), mask_iou_thresh)]
 
 
+def without_covered(masks: Sequence[Mask], cover_thresh: float) -> list[Mask]:
+    """`masks`, best first, without those of which better ones together cover more than `cover_thresh`.
+
+    For objects that have no parts and do not overlap: of a cell, a mask of its rim or its nucleolus is a mistake.
+    """
+    if not masks:
+        return []
+    covered = np.zeros(masks[0].frame_size, dtype=bool)
+    kept = []
+    for mask in masks:
+        pixels, under = mask.window(mask.box), covered[mask.box.slices]
+        if np.count_nonzero(pixels & under) <= cover_thresh * mask.area:
+            kept.append(mask)
+            under |= pixels
+    return kept
+
+
 def without_small_regions(
     masks: Sequence[Mask], area_px: int, *, box_iou_thresh: float, mask_iou_thresh: float | None
 ) -> list[Mask]:

@@ -39,6 +39,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 mask_choice="best",
                 box_nms_thresh=0.9,
                 mask_nms_thresh=0.5,
+                cover_thresh=0.5,
                 max_mask_fraction=0.5,
                 min_mask_region_area=25,
             ),
@@ -48,6 +49,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 mask_choice="best",
                 box_nms_thresh=0.7,
                 mask_nms_thresh=0.4,
+                cover_thresh=0.5,
                 max_mask_fraction=0.25,
                 min_mask_region_area=12,
             ),
@@ -58,7 +60,6 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 stability_score_thresh=0.92,
                 crop_n_layers=1,
                 crop_n_points_downscale_factor=2,
-                max_mask_fraction=0.95,
                 min_mask_region_area=100,
             ),
             _preset(
@@ -69,7 +70,6 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 stability_score_thresh=0.95,
                 crop_n_layers=1,
                 crop_n_points_downscale_factor=2,
-                max_mask_fraction=0.95,
                 min_mask_region_area=100,
             ),
         )

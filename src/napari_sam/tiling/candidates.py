@@ -34,6 +34,8 @@ class Candidates:
     """Whether it ends at an edge of what its tile read that is not the image's edge: it may go on there."""
     first: NDArray[np.int64]
     """(tiles + 1,): the rows of tile t are first[t]:first[t + 1]."""
+    finished: frozenset[int]
+    """The tiles that were segmented, by index."""
 
     @classmethod
     def read(cls, store: TileStore, plan: TilePlan, finished: list[int], edge_tolerance_px: int) -> Candidates:
@@ -60,6 +62,7 @@ class Candidates:
             index=np.arange(first[-1]) - first[tiles],
             is_cut=np.concatenate(cuts),
             first=first,
+            finished=frozenset(finished),
         )
 
     def __len__(self) -> int:

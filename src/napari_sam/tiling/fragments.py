@@ -48,11 +48,16 @@ def reaches_core(fragment: Mask, tile: Tile) -> bool:
 
 
 def unseen_fragments(candidates: Candidates, config: TilingConfig, on_tile: Callable[[], None]) -> Rows:
-    """Rows of the cut masks whose object no other tile saw uncut, largest first; among equals by tile and index."""
+    """Rows of the cut masks whose object no other tile saw uncut, largest first; among equals by tile and index.
+
+    A cut mask without a pixel in its tile's core is none of them: every one of its pixels lies in the core of a tile
+    that sees more around it, and that tile's own mask, cut or not, speaks for the object; if it has none, there is no
+    object. Only where such a tile failed does the fragment speak for it.
+    """
     left = [np.empty(0, dtype=np.intp)]
     for tile in candidates.plan.tiles:
         rows = candidates.rows_of(tile, cut=True)
-        left.append(rows[[not _is_seen(candidates, int(row), tile, config) for row in rows]] if len(rows) else rows)
+        left.append(np.array([row for row in rows.tolist() if not _is_settled(candidates, row, tile, config)], np.intp))
         on_tile()
     return largest_first(candidates, np.concatenate(left))
 
@@ -73,8 +78,21 @@ def may_be_same(
     return enough
 
 
-def _is_seen(candidates: Candidates, row: int, tile: Tile, config: TilingConfig) -> bool:
+def _is_settled(candidates: Candidates, row: int, tile: Tile, config: TilingConfig) -> bool:
     fragment = candidates.mask(row)
+    if not reaches_core(fragment, tile) and _is_answered_for(candidates, fragment):
+        return True
+    return _is_seen(candidates, fragment, row, tile, config)
+
+
+def _is_answered_for(candidates: Candidates, fragment: Mask) -> bool:
+    """Whether every tile whose core the fragment may lie in was segmented, or skipped for there is nothing in it."""
+    plan = candidates.plan
+    owners = [tile.index for tile in plan.tiles_reading(fragment.box) if tile.core.intersects(fragment.box)]
+    return all(index in candidates.finished or index in plan.skipped for index in owners)
+
+
+def _is_seen(candidates: Candidates, fragment: Mask, row: int, tile: Tile, config: TilingConfig) -> bool:
     others = [other for other in candidates.plan.tiles_reading(fragment.box) if other.index != tile.index]
     for other in others:
         rows = candidates.rows_of(other, cut=False)

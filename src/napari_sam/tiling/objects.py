@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,6 +192,13 @@ class MergedObjects:
         """All objects as (label, Mask), in the order of the table, one mask in memory at a time."""
         for row, label in enumerate(self.table.label.tolist()):
             yield label, self._load(row)
+
+    def select(self, rows: Sequence[int] | NDArray[np.intp]) -> MergedObjects:
+        """The objects of some rows of the table, in that order, labelled 1 to N again; masks are not read."""
+        chosen = np.asarray(rows, dtype=np.intp)
+        columns: dict[str, Any] = {name: column[chosen] for name, column in self.table.columns().items()}
+        table = ObjectTable(**{**columns, "label": np.arange(1, len(chosen) + 1, dtype=np.uint64)})
+        return MergedObjects(table, self.image_size, lambda row: self._load(int(chosen[row])), self.summary)
 
     def _rows_in(self, box: Box) -> NDArray[np.intp]:
         table = self.table

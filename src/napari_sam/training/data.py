@@ -7,6 +7,7 @@ Three layouts are understood: `NAME.image.EXT` beside `NAME.labels.EXT` (also in
 from __future__ import annotations
 
 import csv
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Sample:
     name: str
 
 
-def find_pairs(folder: Path | str) -> list[Pair]:
+def find_pairs(folder: str | os.PathLike[str]) -> list[Pair]:
     """All pairs in `folder`, sorted by path.
 
     Raises
@@ -76,12 +77,15 @@ def find_pairs(folder: Path | str) -> list[Pair]:
         ]
     if not pairs:
         raise TrainingError(
-            f"{folder} holds no image-label pairs; expected NAME.image.png + NAME.labels.png, folders images/ + labels/ "
-            "with equal names, or a manifest.csv."
+            f"{folder} holds no image-label pairs; expected NAME.image.png + NAME.labels.png, folders images/ and "
+            "labels/ with equal names, or a manifest.csv."
         )
     missing = [pair.labels for pair in pairs if not pair.labels.is_file()]
     if missing:
-        raise TrainingError(f"{len(missing)} images in {folder} have no labels, the first: {missing[0]} does not exist.")
+        raise TrainingError(
+            f"{len(missing)} images in {folder} have no labels, the first: {missing[0]} does not exist; add them, or "
+            "take those images away."
+        )
     return pairs
 
 
@@ -131,7 +135,7 @@ def _read_pixels(path: Path) -> np.ndarray:
 
 
 class SampleCache:
-    """Reads pairs when asked and keeps the most recently used up to `max_bytes`: the data set never lies in memory whole."""
+    """Reads pairs when asked and keeps the latest up to `max_bytes`: the data set never lies in memory whole."""
 
     def __init__(self, pairs: Sequence[Pair], *, max_bytes: int = 512 * 2**20) -> None:
         self._pairs = list(pairs)

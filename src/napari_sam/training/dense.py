@@ -44,7 +44,11 @@ def dense_loss(
         foreground = torch.stack([targets[i].foreground for i in rows])
         border = torch.stack([targets[i].border for i in rows])
         said = logits[rows].float()
-        losses["foreground"] = F.binary_cross_entropy_with_logits(said[:, 0], foreground) + 0.5 * dice_loss(said[:, 0], foreground).mean()
-        losses["border"] = F.binary_cross_entropy_with_logits(said[:, 1], border) + 0.5 * dice_loss(said[:, 1], border).mean()
+        losses["foreground"] = _overlap_loss(said[:, 0], foreground)
+        losses["border"] = _overlap_loss(said[:, 1], border)
         losses["heat"] = 0.5 * heat_loss(heat[rows, 0].float(), torch.stack([targets[i].heat for i in rows]))
     return torch.stack(list(losses.values())).sum(), {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+def _overlap_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, truth) + 0.5 * dice_loss(logits, truth).mean()

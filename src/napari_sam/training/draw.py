@@ -46,7 +46,8 @@ class TrainingSet:
         self._chances = chances / chances.sum()
         unknown = set(config.sparse_groups) - set(self._groups)
         if unknown:
-            raise ConfigError(f"sparse_groups names {', '.join(sorted(unknown))}; groups are {', '.join(self._groups)}.")
+            there = ", ".join(self._groups)
+            raise ConfigError(f"sparse_groups names {', '.join(sorted(unknown))}; the groups are {there}.")
 
     def __call__(self, rng: np.random.Generator) -> tuple[Sample, bool]:
         """A sample, and whether all its objects are labelled."""

@@ -1,4 +1,4 @@
-"""The training algorithm: dense supervision first, then prompts in interactive rounds (paper, section 3 and appendix A)."""
+"""The training algorithm: dense supervision first, then prompts in interactive rounds (paper, appendix A)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import csv
 import math
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_sam.errors import TrainingError
+from napari_sam.errors import ConfigError, TrainingError
 from napari_sam.model.conv_encoder import ConvEncoder
 from napari_sam.model.sam import Sam
 from napari_sam.training.augment import AugmentConfig, random_crop
@@ -41,7 +42,7 @@ class TrainConfig:
     crop_px: int = 128
     """Side of the usual training crop, in pixels of the model's frame. Small crops hold many objects for their cost."""
     crops: int = 20
-    """Crops of that side in a step; every fourth step has fewer ones of twice the side, every sixteenth of four times."""
+    """Crops of that side in a step; every fourth step has fewer of twice the side, every sixteenth of four times."""
     prompts_per_crop: int = 5
     """Objects prompted in each usual crop; more in a larger one."""
     background_points: int = 2
@@ -69,6 +70,18 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How crops vary."""
 
+    def __post_init__(self) -> None:
+        for name, least in (("crop_px", 32), ("crops", 1), ("prompts_per_crop", 1), ("rounds", 1), ("warmup_steps", 1)):
+            if not getattr(self, name) >= least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        if self.crop_px % 8:
+            raise ConfigError(f"crop_px must be a multiple of 8, got {self.crop_px}; 128 is usual.")
+        if self.steps is not None and self.steps < 1:
+            raise ConfigError(f"steps must be at least 1, got {self.steps}; leave it out to train for some minutes.")
+        for name in ("minutes", "learning_rate", "balance_share"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}.")
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -85,6 +98,8 @@ class Batch:
 EMA_EVERY = 8
 """Steps between two updates of the averaged weights; an update reads all weights, which costs memory traffic."""
 
+STATISTICS_BATCHES = 32
+"""Latest batches from which the statistics of the averaged weights are measured at the end."""
 LOG_EVERY = 20
 """Steps between two rows of the log."""
 BATCHES_AHEAD = 3
@@ -103,7 +118,9 @@ class Trainer:
         self, sam: Sam, draw: Draw, config: TrainConfig, folder: Path, progress: Progress | None = None
     ) -> None:
         if not isinstance(sam.image_encoder, ConvEncoder) or sam.proposal_head is None:
-            raise TrainingError("this training loop needs a network with the convolutional encoder and a proposal head.")
+            raise TrainingError(
+                "this training loop needs a network with the convolutional encoder and a proposal head, such as nano."
+            )
         self.sam = sam.train()
         self.encoder = sam.image_encoder
         self.proposals = sam.proposal_head
@@ -157,13 +174,19 @@ class Trainer:
         path = self.folder / "state.pt"
         if not path.is_file():
             return False
-        state = torch.load(path, weights_only=True)
-        self.sam.load_state_dict(state["sam"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.dense_head.load_state_dict(state["dense_head"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = int(state["step"])
-        self.minutes_before = float(state["minutes"])
+        try:
+            state = torch.load(path, weights_only=True)
+            self.sam.load_state_dict(state["sam"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.dense_head.load_state_dict(state["dense_head"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = int(state["step"])
+            self.minutes_before = float(state["minutes"])
+        except Exception as error:  # torch's reader meets damaged bytes with errors of any kind
+            raise TrainingError(
+                f"{path} cannot be gone on with, being damaged or of another network ({type(error).__name__}); "
+                "remove its folder to begin anew, or choose another output."
+            ) from error
         return True
 
     # -- the loop ---------------------------------------------------------------------------------------------------
@@ -173,8 +196,10 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._started = time.monotonic()
         saved = self.minutes
+        recent: deque[Batch] = deque(maxlen=STATISTICS_BATCHES)
         try:
             for batch in self._batches():
+                recent.append(batch)
                 values = self._take_step(batch)
                 if self.step % LOG_EVERY == 0:
                     self._log(values)
@@ -183,12 +208,13 @@ class Trainer:
                 if self.minutes - saved > self.config.save_minutes:
                     self.save()
                     saved = self.minutes
+            self._settle_statistics(recent)
         finally:
             self.save()
 
     def _batches(self) -> Iterator[Batch]:
         """Batches until the time is over, each made while the one before is being learned."""
-        # A process of its own: made in a thread, the many small operations would fight with the network's for the cores.
+        # A process of its own: in a thread, the many small operations would fight with the network's for the cores.
         context = multiprocessing.get_context("spawn")
         start = (self.draw, self.config, self.sam.config.image_size)
         with ProcessPoolExecutor(1, mp_context=context, initializer=_start_maker, initargs=start) as pool:
@@ -205,9 +231,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(share)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bf16):
-            x = (batch.images - self.sam.pixel_mean) / self.sam.pixel_std
-            x = x.contiguous(memory_format=torch.channels_last)
-            embedding, offsets = self.encoder.embed(x, origin_px=batch.origins_px)
+            embedding, offsets = self.encoder.embed(self._preprocessed(batch), origin_px=batch.origins_px)
             loss, values = dense_loss(
                 self.dense_head(embedding), offsets, self.proposals(embedding), batch.targets, batch.exhaustive
             )
@@ -223,6 +247,10 @@ class Trainer:
         self._average()
         return values
 
+    def _preprocessed(self, batch: Batch) -> Tensor:
+        x = (batch.images - self.sam.pixel_mean) / self.sam.pixel_std
+        return x.contiguous(memory_format=torch.channels_last)
+
     def _learning_rate(self, share: float) -> float:
         """Linear warm-up, then a cosine to 1 % of the peak."""
         warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
@@ -236,6 +264,21 @@ class Trainer:
         pairs = list(zip(self.averaged.state_dict().values(), self.sam.state_dict().values(), strict=True))
         floats = [(kept, new) for kept, new in pairs if kept.is_floating_point()]
         torch._foreach_lerp_([kept for kept, _ in floats], [new for _, new in floats], 1 - decay)
+
+    @torch.no_grad()
+    def _settle_statistics(self, batches: Iterable[Batch]) -> None:
+        """Measure the batch norms' statistics of the averaged weights: the average of statistics is something else."""
+        norms = [module for module in self.averaged.modules() if isinstance(module, nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over all batches
+            norm.train()
+        for batch in batches:
+            self.averaged.image_encoder(self._preprocessed(batch), origin_px=batch.origins_px)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
 
     # -- prompts ----------------------------------------------------------------------------------------------------
 
@@ -257,7 +300,9 @@ class Trainer:
         image = embedding[prompts.crop]  # (P, C, h, w)
         image_pe = self._positions(prompts, embedding.shape[-2:])
         rounds = int(rng.choice(self.config.rounds, p=_round_chances(self.config.rounds))) + 1
-        total, values, former = embedding.new_zeros((), dtype=torch.float32), {}, None
+        total = embedding.new_zeros((), dtype=torch.float32)
+        values: dict[str, float] = {}
+        former = None
         for number in range(rounds):
             sparse, dense = self.sam.prompt_encoder(
                 (prompts.points, prompts.labels) if prompts.points.shape[1] else None,
@@ -266,7 +311,8 @@ class Trainer:
                 grid_size=(embedding.shape[-2], embedding.shape[-1]),
             )
             logits, iou = self.sam.mask_decoder.predict_all(image, image_pe, sparse, dense)
-            loss, chosen, said = _round_loss(logits.float(), iou.float(), prompts, ambiguous=number == 0, balance=balance)
+            first = number == 0
+            loss, chosen, said = _round_loss(logits.float(), iou.float(), prompts, ambiguous=first, balance=balance)
             total = total + loss / rounds
             values |= {f"{name}{number + 1}": value for name, value in said.items()}
             if number + 1 < rounds:
@@ -301,12 +347,14 @@ _maker: tuple[Draw, TrainConfig, int]
 
 def _start_maker(draw: Draw, config: TrainConfig, image_size: int) -> None:
     global _maker
+    # Ctrl-C reaches every process of a terminal; only the first one decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     _maker = (draw, config, image_size)
 
 
 def _zoom(step: int) -> int:
-    """How many times the usual side the crops of a step have: most objects are small, but large ones must be seen whole."""
+    """How many times the usual side the crops of a step have: most objects are small, large ones must be seen whole."""
     return 4 if step % 16 == 15 else 2 if step % 4 == 3 else 1
 
 

@@ -1,4 +1,4 @@
-"""The paper's losses (appendix A): focal and dice for masks, squared error for the predicted IoU; and the dense ones."""
+"""The paper's losses (appendix A): focal and dice for masks, squared error for the predicted IoU; dense ones."""
 
 from __future__ import annotations
 

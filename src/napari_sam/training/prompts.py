@@ -1,4 +1,4 @@
-"""Training prompts: a first point or box for each object, then points where the mask is still wrong (paper, appendix A)."""
+"""Training prompts: a point or box for each object, then points where the mask is still wrong (paper, appendix A)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PromptBatch:
     """(P, 4) or None."""
 
     def with_error_points(self, logits: Tensor) -> PromptBatch:
-        """One more point each, drawn from where `logits` (P, S/2, S/2) are wrong: positive if the object was missed there."""
+        """One more point each, from where `logits` (P, S/2, S/2) are wrong: positive if the object was missed there."""
         mask, truth = logits > 0, self.truth > 0.5
         wrong = mask ^ truth
         chance = torch.rand_like(self.truth) * wrong.float() + torch.rand_like(self.truth) * truth * 1e-3
@@ -72,7 +72,13 @@ def first_prompts(
             crops.append(i)
             truths.append(truth)
             objects.append(True)
-            prompts.append(_noised_box(place.boxes_xyxy[row], labels.shape[-1], rng) if use_boxes else _point(truth, place.centres_xy[row], rng))
+            side = labels.shape[-1]
+            box_or_point = (
+                _noised_box(place.boxes_xyxy[row], side, rng)
+                if use_boxes
+                else _point(truth, place.centres_xy[row], rng)
+            )
+            prompts.append(box_or_point)
         if not use_boxes:
             for point in _background_points(half[i], background_per_crop[i], rng):
                 crops.append(i)

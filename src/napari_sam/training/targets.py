@@ -9,6 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from napari_sam.geometry import most_interior_point
 from napari_sam.model.conv_encoder import CENTRE_UNIT_PX
 
 
@@ -42,13 +43,6 @@ def object_places(labels: np.ndarray) -> ObjectPlaces:
         if inverse[y, x] != row:
             centres[row] = most_interior_point(inverse[slices[row]] == row) + boxes[row, :2]
     return ObjectPlaces(ids[keep], centres[keep], areas[keep], boxes[keep])
-
-
-def most_interior_point(mask: np.ndarray) -> np.ndarray:
-    """(x, y) of the pixel of `mask` (H, W) farthest from its border (the paper's "centre" of a mask, section 7.1)."""
-    distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(np.argmax(distance), mask.shape)
-    return np.array([x, y], dtype=float)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,10 @@ class AutomaticSegmentation(Container):  # type: ignore[type-arg]
             ComboBox, create_widget(annotation=Image, label="Image", options={"tooltip": "The layer to segment."})
         )
         self.model = ComboBox(
-            label="Model", choices=list(REGISTRY), value="nano", tooltip="nano is built in; others are downloaded once."
+            label="Model",
+            choices=list(REGISTRY),
+            value="nano",
+            tooltip="nano is built in; others must be on this machine.",
         )
         self.preset = ComboBox(
             label="Preset",

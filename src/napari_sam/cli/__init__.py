@@ -1,0 +1,58 @@
+"""The command line: `napari-sam COMMAND`. Each command is loaded when it is called, so that help comes at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from napari_sam import __version__
+from napari_sam.errors import DownloadError, NapariSamError, RunInterrupted
+
+EXIT_FAILED = 1
+EXIT_REFUSED = 2
+EXIT_TILES_FAILED = 3
+EXIT_INTERRUPTED = 130
+DEBUG_VARIABLE = "NAPARI_SAM_DEBUG"
+"""Set to anything, an unexpected error is shown with its traceback."""
+
+app = App(
+    name="napari-sam",
+    help="Segment Anything for huge microscopy and aerial images.",
+    version=__version__,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
+app.command("napari_sam.cli.segment:segment", name="segment", help="Outline all objects of an image of any size.")
+app.command("napari_sam.cli.evaluate:evaluate", name="evaluate", help="Measure a model on images with known labels.")
+app.command("napari_sam.cli.train:train", name="train", help="Train a model on images with known labels.")
+app.command("napari_sam.cli.models:app", name="models", help="List, download and verify model checkpoints.")
+app.command("napari_sam.cli.doctor:doctor", name="doctor", help="Check this machine: device, models, memory, disk.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code says complete 0, failed 1, refused 2, tiles failed 3, interrupted 130."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = app(given, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _told(f"{' '.join(str(error).split())} See: napari-sam --help", EXIT_REFUSED)
+    except RunInterrupted as stopped:
+        return _told(str(stopped), EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        return _told("interrupted; give the same command again to start it once more.", EXIT_INTERRUPTED)
+    except NapariSamError as error:
+        return _told(str(error), EXIT_FAILED if isinstance(error, DownloadError) else EXIT_REFUSED)
+    except Exception as error:
+        if DEBUG_VARIABLE in os.environ:
+            raise
+        hint = f"This is not expected; set {DEBUG_VARIABLE}=1 to see where it comes from, and report it."
+        return _told(f"{type(error).__name__}: {error}. {hint}", EXIT_FAILED)
+    return code if isinstance(code, int) else 0
+
+
+def _told(text: str, code: int) -> int:
+    print(f"napari-sam: {text}", file=sys.stderr)
+    return code

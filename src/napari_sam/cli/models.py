@@ -1,0 +1,43 @@
+"""`napari-sam models`: which checkpoints there are, fetching them, checking them."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from napari_sam.cli import EXIT_FAILED
+from napari_sam.workflows.models import download_checkpoint, format_models, list_models, verify_models
+
+app = App(name="models", help="List, download and verify model checkpoints.", help_format="plaintext")
+
+
+@app.command(name="list")
+def list_() -> None:
+    """All models: size, where each is, licence, what it is good at."""
+    print(format_models(list_models()))
+
+
+@app.command
+def download(name: str) -> None:
+    """Fetch a checkpoint and verify it.
+
+    Parameters
+    ----------
+    name
+        As in `napari-sam models list`.
+    """
+    print(download_checkpoint(name))
+
+
+@app.command
+def verify(*names: str) -> int:
+    """Compare checkpoint files on this machine with what was published.
+
+    Parameters
+    ----------
+    names
+        Which ones; by default all that are here.
+    """
+    rows = verify_models(names)
+    for row in rows:
+        print(f"{'ok' if row.ok else 'WRONG':6} {row.name}: {row.message}")
+    return 0 if all(row.ok for row in rows) else EXIT_FAILED

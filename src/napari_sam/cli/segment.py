@@ -1,0 +1,180 @@
+"""`napari-sam segment`: the main job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from tqdm import tqdm
+
+from napari_sam.cli import EXIT_FAILED, EXIT_TILES_FAILED
+from napari_sam.cli.options import given, settings_of
+from napari_sam.errors import NapariSamError, RunInterrupted
+from napari_sam.predict import AutoMaskConfig
+from napari_sam.tiling import TilingConfig
+from napari_sam.workflows import SegmentConfig, SegmentPaths, SegmentResult, plan_segment
+from napari_sam.workflows import segment as run_segment
+from napari_sam.workflows.estimate import Estimate
+
+if TYPE_CHECKING:
+    from napari_sam.cli.options import Flags as AutomaticFlags
+    from napari_sam.cli.options import Flags as ImageFlags
+    from napari_sam.cli.options import Flags as TilingFlags
+else:
+    AutomaticFlags = settings_of(AutoMaskConfig, group="Automatic masks")
+    TilingFlags = settings_of(TilingConfig, group="Tiles and merging")
+    ImageFlags = settings_of(SegmentConfig, group="Image and workers")
+
+
+def segment(
+    image: str,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    model: str = "nano",
+    device: str = "auto",
+    preset: str | None = None,
+    roi: Path | None = None,
+    table: Path | None = None,
+    sa1b: Path | None = None,
+    geojson: Path | None = None,
+    overlay: Path | None = None,
+    report: Path | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    restart: Annotated[bool, Parameter(negative="")] = False,
+    automatic: AutomaticFlags = None,
+    tiling: TilingFlags = None,
+    image_settings: ImageFlags = None,
+) -> int:
+    """Outline all objects of an image of any size.
+
+    An interrupted run goes on where it stopped when the same command is given again.
+
+    Parameters
+    ----------
+    image
+        TIFF, OME-TIFF, SVS, GeoTIFF, PNG, JPEG, zarr or OME-Zarr.
+    output
+        NAME.ome.zarr, or NAME.tif for images up to a gigapixel.
+    model
+        A name from `napari-sam models list`, or a checkpoint file.
+    device
+        auto, cpu, cuda or mps.
+    preset
+        Settings for a kind of image: cells, nuclei, aerial or everything.
+    roi
+        Keep only objects inside this region: a mask image or GeoJSON polygons.
+    table
+        Write one row an object: NAME.csv or NAME.parquet.
+    sa1b
+        Write all masks in SA-1B's format: NAME.json.
+    geojson
+        Write outlines for QuPath and GIS programs.
+    overlay
+        Write a picture with the outlines over the image: NAME.png.
+    report
+        Write counts, times and settings: NAME.json.
+    dry_run
+        Print the tile plan and the predicted memory, disk and time; write nothing.
+    restart
+        Forget what an earlier run with this output finished, and replace its results.
+    """
+    job: dict[str, Any] = {
+        "model": model,
+        "device": device,
+        "preset": preset,
+        "automatic": given(automatic),
+        "tiling": TilingConfig(**given(tiling)),
+        "config": SegmentConfig(**given(image_settings)),
+        "roi": roi,
+    }
+    if dry_run:
+        _print_plan(image, job)
+        return 0
+    with _Bars() as bars:
+        try:
+            result = run_segment(
+                image,
+                output,
+                **job,
+                paths=SegmentPaths(table=table, sa1b=sa1b, geojson=geojson, overlay=overlay, report=report),
+                restart=restart,
+                progress=bars.update,
+                on_estimate=bars.tell_estimate,
+            )
+        except RunInterrupted:
+            raise
+        except NapariSamError as error:
+            if not bars.has_begun:  # refused: nothing was written
+                raise
+            bars.close()
+            print(f"napari-sam: {error}", file=sys.stderr)
+            return EXIT_FAILED
+    _print_result(result, output)
+    return 0 if result.is_complete else EXIT_TILES_FAILED
+
+
+class _Bars:
+    """One progress bar a stage, with rate and ETA, on the terminal's error stream."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self._stage = ""
+        self._bar: tqdm[Any] | None = None
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of a stage are done."""
+        self.has_begun = True
+        if stage != self._stage or self._bar is None:
+            self.close()
+            self._stage = stage
+            self._bar = tqdm(total=total, desc=stage, initial=done, file=sys.stderr)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def tell_estimate(self, estimate: Estimate) -> None:
+        """Say above the bar what the run will need."""
+        tqdm.write(f"expected: {estimate.as_text()}", file=sys.stderr)
+
+    def close(self) -> None:
+        """End the bar that is shown."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _print_plan(image: str, job: dict[str, Any]) -> None:
+    plan = plan_segment(image, **job)
+    height, width = plan.plane.shape
+    tiles = plan.tiles
+    rows, columns = tiles.grid_shape
+    print(f"image     {image}: {width} x {height} pixels (width x height), {plan.plane.dtype}")
+    print(f"model     {plan.model.name} on {plan.model.device}")
+    print(
+        f"tiles     {len(tiles.kept)} of {rows} x {columns} (rows x columns), cores of {tiles.core_px} px with a "
+        f"halo of {tiles.halo_px} px; {len(tiles.skipped)} skipped as empty"
+    )
+    print(f"expected  {plan.estimate().as_text()}")
+
+
+def _print_result(result: SegmentResult, output: Path) -> None:
+    report = result.report
+    seconds = sum(report.seconds.values())
+    print(f"{report.objects} objects in {output} ({seconds:.1f} s, {report.seam_cuts} cut at seams)")
+    if report.tiles_failed:
+        print(f"napari-sam: {len(report.tiles_failed)} of {report.tiles} tiles failed and are empty:", file=sys.stderr)
+        for index, why in report.tiles_failed.items():
+            print(f"  tile {index}: {why}", file=sys.stderr)
+    if report.reprompts_failed:
+        print(f"napari-sam: {len(report.reprompts_failed)} cut objects could not be made whole:", file=sys.stderr)
+        for fragment, why in report.reprompts_failed.items():
+            print(f"  {fragment}: {why}", file=sys.stderr)
+    if not result.is_complete:
+        print("Give the same command again to try them once more.", file=sys.stderr)

@@ -1,0 +1,409 @@
+"""The main job: an image of any size in, a label image, a table and a report out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam import __version__
+from napari_sam.errors import OutputError, RunInterrupted, TilingError
+from napari_sam.export import (
+    check_tiff_path,
+    write_geojson,
+    write_label_tiff,
+    write_overlay,
+    write_sa1b,
+    write_table,
+)
+from napari_sam.geometry import Box, Mask
+from napari_sam.images import Plane, Roi, open_image
+from napari_sam.images.source import ImageInput
+from napari_sam.model import SamModel, load_model
+from napari_sam.predict import AutoMaskConfig, generate_masks, reprompt
+from napari_sam.tiling import (
+    Ledger,
+    MergedObjects,
+    ObjectTable,
+    Progress,
+    RunKey,
+    RunSummary,
+    TilingConfig,
+    merge_tiles,
+    run_tiles,
+)
+from napari_sam.tiling.labels import check_labels_path, paint_labels, write_labels
+from napari_sam.tiling.run import TileJob
+from napari_sam.workflows.estimate import Estimate, TileSample, peak_rss_bytes, sample_tiles
+from napari_sam.workflows.planning import SegmentConfig, SegmentPaths, SegmentPlan, plan_segment
+from napari_sam.workflows.report import SegmentReport
+
+StageProgress = Callable[[str, int, int], None]
+"""(stage, done, total)."""
+TIFF_SUFFIXES = (".tif", ".tiff")
+ESTIMATED_ABOVE_TILES = 8
+"""A run of fewer tiles is over before its estimate is of use."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentResult:
+    """What `segment` made."""
+
+    labels: da.Array
+    """The label image (H, W), read from the disk where it is looked at."""
+    table: ObjectTable
+    """One row an object."""
+    report: SegmentReport
+    objects: MergedObjects
+    """The objects with their masks, overlapping ones too."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every tile was segmented, and every cut object prompted again."""
+        return not (self.report.tiles_failed or self.report.reprompts_failed)
+
+
+def segment(
+    image_or_path: ImageInput,
+    output: str | os.PathLike[str],
+    model: str | os.PathLike[str] | SamModel = "nano",
+    *,
+    device: str = "auto",
+    preset: str | None = None,
+    automatic: AutoMaskConfig | Mapping[str, Any] | None = None,
+    tiling: TilingConfig | None = None,
+    config: SegmentConfig | None = None,
+    roi: str | os.PathLike[str] | NDArray[Any] | None = None,
+    paths: SegmentPaths | None = None,
+    restart: bool = False,
+    progress: StageProgress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    on_estimate: Callable[[Estimate], None] | None = None,
+    **path_of: str | os.PathLike[str] | None,
+) -> SegmentResult:
+    """All objects of an image of any size, as a label image and a table.
+
+    The image is cut into tiles that the model sees whole; every tile is prompted automatically (paper, appendix B),
+    and what several tiles saw of one object is merged. Each finished tile is on the disk: the same call goes on where
+    an interrupted one stopped and ends with the same bytes.
+
+    Parameters
+    ----------
+    image_or_path : path, array, or list of arrays
+        See :func:`napari_sam.open_image`.
+    output : path
+        NAME.ome.zarr (any size), or NAME.tif (up to a gigapixel). The ledger of the run lies beside it, in `output` +
+        ".run".
+    model : str, path or SamModel
+        See :func:`napari_sam.load_model`.
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    preset : str, optional
+        "cells", "nuclei", "aerial" or "everything".
+    automatic : AutoMaskConfig or mapping of its fields, optional
+        A whole configuration, or what to change in the model's recommended one (and the preset's).
+    tiling : TilingConfig, optional
+        Sizes that are left open follow from the model.
+    config : SegmentConfig, optional
+        Plane, channels, workers.
+    roi : path or array, optional
+        Mask image or GeoJSON polygons; only objects that lie mostly inside are kept.
+    paths : SegmentPaths, optional
+        Further results; its fields can also be given by name: `table="objects.csv"`, `overlay=`, `sa1b=`,
+        `geojson=`, `report=`.
+    restart : bool
+        Forget what an earlier run with this output has finished, and replace its results.
+    progress : function (stage, done, total), optional
+    should_stop : function, optional
+        Asked between tiles; once it says True, what is being segmented is saved and the run ends.
+    on_estimate : function, optional
+        Called with the predicted need once the first two tiles of a run of more than eight are segmented.
+
+    Returns
+    -------
+    SegmentResult
+        Its report names failed tiles; a later call tries those again.
+
+    Raises
+    ------
+    ImageError, ConfigError, CheckpointError, OutputError, LedgerError
+        If something cannot be used; nothing is written then.
+    RunInterrupted
+        After Ctrl-C or `should_stop`.
+    """
+    started = time.perf_counter()
+    paths = _all_paths(paths, path_of)
+    output = Path(output)
+    run_folder = output.with_name(output.name + ".run")
+    _check_output(output, replaceable=restart or run_folder.is_dir())
+    paths.check(output, [Path(given) for given in (image_or_path, roi) if isinstance(given, str | os.PathLike)])
+    job = plan_segment(
+        image_or_path, model, device=device, preset=preset, automatic=automatic, tiling=tiling, config=config, roi=roi
+    )
+    if output.suffix.lower() in TIFF_SUFFIXES:
+        check_tiff_path(output, job.plane.shape)
+    stages = _Stages(progress, should_stop, planning=time.perf_counter() - started)
+    with (
+        Ledger.open(run_folder, _run_key(job, output), job.plane.shape, restart=restart) as ledger,
+        _resumable(run_folder),
+    ):
+        with stages.stage("tiles"):
+            tell = _of_stage(progress, "tiles")
+            samples, predicted = _run_samples(job, ledger, tell, should_stop)
+            if predicted is not None and on_estimate is not None:
+                on_estimate(predicted)
+            summary = _run_tiles(job, model, device, ledger, tell, should_stop)
+            if summary.interrupted:
+                raise _Stopped(f"after {summary.finished} of {summary.tiles} tiles")
+            summary = replace(summary, reused=summary.reused - len(samples))
+        with stages.stage("merge") as step:
+            ask = partial(reprompt, job.model)
+            objects = merge_tiles(ledger, job.tiles, job.plane.read, ask, job.tiling, progress=step)
+            if job.roi is not None:
+                objects = inside_roi(objects, job.roi)
+        with stages.stage("labels") as step:
+            _write_label_image(objects, output, job.plane, step)
+        with stages.stage("exports"):
+            _write_exports(objects, paths, job.plane)
+        report = _report(job, summary, objects, stages.seconds, predicted)
+        if paths.report is not None:
+            report.write(paths.report)
+    return SegmentResult(_open_labels(output), objects.table, report, objects)
+
+
+def segment_array(
+    image: NDArray[np.uint8],
+    model: SamModel,
+    *,
+    automatic: AutoMaskConfig | Mapping[str, Any] | None = None,
+    tiling: TilingConfig | None = None,
+) -> NDArray[np.uint32]:
+    """The label image (H, W) of an image in memory, by the same tiles and merge as :func:`segment`.
+
+    For judging and small images; masks and records pass through a temporary folder.
+
+    Raises
+    ------
+    TilingError
+        If a tile fails.
+    """
+    job = plan_segment(image, model, automatic=automatic, tiling=tiling)
+    with (
+        tempfile.TemporaryDirectory(prefix="napari-sam-") as folder,
+        Ledger.open(folder, _run_key(job, Path("labels")), job.plane.shape) as ledger,
+    ):
+        summary = run_tiles(job.plane.read, job.tiles, job.segment_tile, ledger)
+        if summary.failed:
+            first = next(iter(summary.failed.values()))
+            raise TilingError(f"{len(summary.failed)} tiles failed, the first with: {first}")
+        objects = merge_tiles(ledger, job.tiles, job.plane.read, partial(reprompt, model), job.tiling)
+        return np.asarray(paint_labels(objects, Box.of_size(job.plane.shape), np.uint32))
+
+
+class _Stopped(Exception):
+    """A wish to stop was met; the text says where."""
+
+
+@contextmanager
+def _resumable(run_folder: Path) -> Iterator[None]:
+    """Turn Ctrl-C, or a wish to stop, into an error that says what is kept and how to go on."""
+    try:
+        yield
+    except (KeyboardInterrupt, _Stopped) as stopped:
+        raise RunInterrupted(
+            f"stopped {stopped}".rstrip()
+            + f"; what is finished is kept in {run_folder}, and the same command (or call) goes on from there."
+        ) from None
+
+
+class _Stages:
+    """Seconds of each stage; its steps are told to the user and looked at for a wish to stop."""
+
+    def __init__(
+        self, progress: StageProgress | None, should_stop: Callable[[], bool] | None, **seconds: float
+    ) -> None:
+        self.seconds = dict(seconds)
+        self._progress = progress
+        self._should_stop = should_stop
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Progress]:
+        started = time.perf_counter()
+        yield partial(self._step, name)
+        self.seconds[name] = time.perf_counter() - started
+
+    def _step(self, stage: str, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(stage, done, total)
+        if self._should_stop is not None and self._should_stop():
+            raise _Stopped(f"in the stage {stage} after {done} of {total} steps")
+
+
+def _of_stage(progress: StageProgress | None, stage: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else partial(progress, stage)
+
+
+def _all_paths(paths: SegmentPaths | None, path_of: Mapping[str, str | os.PathLike[str] | None]) -> SegmentPaths:
+    known = [f.name for f in fields(SegmentPaths)]
+    for name in path_of:
+        if name not in known:
+            raise TypeError(f"segment() has no argument {name!r}; files it can write: {', '.join(known)}.")
+    return replace(paths or SegmentPaths(), **{k: Path(v) for k, v in path_of.items() if v is not None})
+
+
+def _check_output(output: Path, *, replaceable: bool) -> None:
+    if output.suffix.lower() in TIFF_SUFFIXES:
+        if output.exists() and not replaceable:
+            raise OutputError(f"{output} already exists; choose another output name, or use restart to replace it.")
+    elif output.name.lower().endswith(".zarr"):
+        check_labels_path(output, overwrite=replaceable)
+    else:
+        raise OutputError(f"the output must be NAME.ome.zarr or NAME.tif, got {output}; change the end of the name.")
+
+
+def _run_key(job: SegmentPlan, output: Path) -> RunKey:
+    image = job.plane.source.identity | {"t": job.plane.t, "z": job.plane.z, "channels": list(job.plane.channels)}
+    return RunKey(
+        image=image,
+        model={"name": job.model.name, "sha256": job.model.fingerprint},
+        version=__version__,
+        segment={
+            "automatic": asdict(job.automatic),
+            "tiles": job.tiles.settings(),
+            "normalisation": job.plane.normalisation.to_dict(),
+        },
+        merge=job.tiling.merge_settings(),
+        output={"name": output.name},
+    )
+
+
+def _run_samples(
+    job: SegmentPlan, ledger: Ledger, progress: Progress | None, should_stop: Callable[[], bool] | None
+) -> tuple[list[TileSample], Estimate | None]:
+    """Segment two tiles of a longer run before the others, to know what all will need; they count as finished."""
+    total = len(job.tiles.kept)
+    left = [tile for tile in job.tiles.kept if not ledger.tiles.path(tile.index).exists()]
+    tell = progress or _tell_nobody
+    tell(total - len(left), total)
+    samples: list[TileSample] = []
+    for tile in sample_tiles(left) if len(left) > ESTIMATED_ABOVE_TILES else ():
+        if should_stop is not None and should_stop():
+            raise _Stopped(f"after {total - len(left) + len(samples)} of {total} tiles")
+        before, started = peak_rss_bytes(), time.perf_counter()
+        # A tile that fails says nothing about the others; it has its turn again among them and is listed then.
+        if TileJob(job.plane.read, ledger.tiles).run(job.segment_tile, tile) is None:
+            seconds, grown_bytes = time.perf_counter() - started, peak_rss_bytes() - before
+            stored = ledger.tiles.read(tile.index)
+            samples.append(TileSample(tile, [stored.mask(i) for i in range(len(stored))], seconds, grown_bytes))
+            tell(total - len(left) + len(samples), total)
+    return samples, job.scale_up(samples, tiles_left=len(left) - len(samples)) if samples else None
+
+
+def _tell_nobody(done: int, total: int) -> None:
+    """For whoever does not want to know."""
+
+
+def _run_tiles(
+    job: SegmentPlan,
+    model: str | os.PathLike[str] | SamModel,
+    device: str,
+    ledger: Ledger,
+    progress: Callable[[int, int], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> RunSummary:
+    run = partial(
+        run_tiles,
+        job.plane.read,
+        job.tiles,
+        ledger=ledger,
+        workers=job.config.workers,
+        executor=job.config.executor,
+        progress=progress,
+        should_stop=should_stop,
+    )
+    if job.config.executor == "processes" and not isinstance(model, SamModel):
+        return run(segment=None, make_segment=partial(_make_segment, model, device, job.automatic))
+    return run(segment=job.segment_tile)
+
+
+def _make_segment(
+    model: str | os.PathLike[str], device: str, automatic: AutoMaskConfig
+) -> Callable[[NDArray[Any]], list[Mask]]:
+    """The segment function of a worker process."""
+    return partial(generate_masks, load_model(model, device=device), config=automatic)
+
+
+def inside_roi(objects: MergedObjects, roi: Roi) -> MergedObjects:
+    """The objects that lie at least half inside a region, labelled 1 to N again."""
+    rows = [
+        row
+        for row in range(len(objects))
+        if 2 * np.count_nonzero((mask := objects.mask(row)).window(mask.box) & roi.mask(mask.box)) >= mask.area
+    ]
+    return objects.select(rows)
+
+
+def _write_label_image(
+    objects: MergedObjects, output: Path, plane: Plane, progress: Callable[[int, int], None] | None
+) -> None:
+    pixel_size = plane.source.pixel_size_um
+    if output.suffix.lower() in TIFF_SUFFIXES:
+        write_label_tiff(objects, output, pixel_size_um=pixel_size, geo=plane.source.geo, progress=progress)
+    else:
+        write_labels(objects, output, pixel_size_um=pixel_size, overwrite=True, progress=progress)
+
+
+def _write_exports(objects: MergedObjects, paths: SegmentPaths, plane: Plane) -> None:
+    pixel_size, name = plane.source.pixel_size_um, Path(plane.source.name).name
+    if paths.table is not None:
+        write_table(objects.table, paths.table, pixel_size_um=pixel_size)
+    if paths.sa1b is not None:
+        write_sa1b(objects, paths.sa1b, file_name=name)
+    if paths.geojson is not None:
+        write_geojson(objects, paths.geojson, geo=plane.source.geo, pixel_size_um=pixel_size)
+    if paths.overlay is not None:
+        write_overlay(objects, paths.overlay, plane.read)
+
+
+def _report(
+    job: SegmentPlan, summary: RunSummary, objects: MergedObjects, seconds: dict[str, float], predicted: Estimate | None
+) -> SegmentReport:
+    return SegmentReport(
+        objects=len(objects),
+        tiles=summary.tiles,
+        tiles_failed=summary.failed,
+        tiles_skipped=summary.skipped,
+        tiles_reused=summary.reused,
+        cut_objects_reprompted=objects.summary.cut_objects_reprompted,
+        reprompts_failed=objects.summary.reprompts_failed,
+        fragments=objects.summary.fragments,
+        seam_cuts=objects.summary.seam_cuts,
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        peak_rss_mb=round(peak_rss_bytes() / 1e6, 1),
+        predicted=predicted,
+        model=job.model.name,
+        model_sha256=job.model.fingerprint,
+        config={
+            "automatic": asdict(job.automatic),
+            "tiling": asdict(job.tiling),
+            "segment": asdict(job.config),
+            "normalisation": job.plane.normalisation.to_dict(),
+        },
+        version=__version__,
+    )
+
+
+def _open_labels(output: Path) -> da.Array:
+    level = open_image(output).levels[0]
+    labels: da.Array = da.from_array(level, chunks=(2048, 2048), name=False)
+    return labels

@@ -1,0 +1,109 @@
+"""Before the first tile: which tiles are wanted, and what a dry run says without writing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_sam.geometry import Box
+from napari_sam.images import Plane, has_foreground
+from napari_sam.tiling import TilingConfig
+from napari_sam.workflows import SegmentConfig, plan_segment
+from napari_sam.workflows.estimate import Estimate
+from workflows.workflows_scenes import TILES, digest, scene, squares, stand_in, tiny_model
+
+
+def pyramid(image):
+    """The image and two smaller views of it: means of 4 x 4 and 8 x 8 pixels."""
+    height, width = image.shape
+    blocks = [image.reshape(height // f, f, width // f, f).mean((1, 3)).astype(image.dtype) for f in (4, 8)]
+    return [image, *blocks]
+
+
+def sparse():
+    """Content in one corner, a speck that no reduced view shows, and nothing else."""
+    image = np.zeros((512, 512), np.uint8)
+    image[:128, :128] = squares()
+    image[300, 300] = 13
+    return image
+
+
+def test_the_same_tiles_are_wanted_with_a_pyramid_and_without():
+    tiling = TilingConfig(core_px=128, halo_px=16)
+    plain = plan_segment(sparse(), tiny_model(), tiling=tiling)
+    reduced = plan_segment(pyramid(sparse()), tiny_model(), tiling=tiling)
+    assert reduced.tiles.skipped == plain.tiles.skipped
+    speck = {tile.index for tile in plain.tiles.tiles if tile.read.contains(300, 300)}
+    assert speck
+    assert not speck & plain.tiles.skipped
+    assert len(plain.tiles.skipped) > 5
+
+
+def test_a_tile_with_content_is_told_by_its_pyramid_level(monkeypatch):
+    stack = pyramid(np.tile(squares(), (4, 4)))
+    seen = []
+    read = Plane.read_raw
+
+    def noted(plane, box, step=1):
+        seen.append((box, step))
+        return read(plane, box, step)
+
+    source = plan_segment(stack, tiny_model(), tiling=TilingConfig(core_px=128, halo_px=16))
+    monkeypatch.setattr(Plane, "read_raw", noted)
+    again = plan_segment(stack, tiny_model(), tiling=TilingConfig(core_px=128, halo_px=16))
+    assert again.tiles.skipped == source.tiles.skipped == frozenset()
+    of_tiles = [(box, step) for box, step in seen if box != Box(0, 0, 512, 512)]
+    assert {step for _, step in of_tiles} == {8}
+    assert all(box.x0 % 8 == box.y0 % 8 == box.x1 % 8 == box.y1 % 8 == 0 for box, _ in of_tiles)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_reduced_view_never_shows_what_is_not_there(seed):
+    rng = np.random.default_rng(seed)
+    image = np.zeros((256, 256), np.uint16)
+    for _ in range(3):
+        y, x = rng.integers(0, 224, 2)
+        image[y : y + 20, x : x + 20] = rng.integers(100, 60_000)
+    plan = plan_segment(pyramid(image), tiny_model(), tiling=TilingConfig(core_px=64, halo_px=7))
+    for tile in plan.tiles.tiles:
+        pixels = plan.plane.read_raw(tile.read)
+        assert has_foreground(pixels, plan.plane.normalisation) == (tile.index not in plan.tiles.skipped)
+
+
+def test_a_dry_run_says_what_is_needed_and_writes_nothing(tmp_path, monkeypatch):
+    calls = stand_in(monkeypatch)
+    tifffile.imwrite(tmp_path / "image.tif", scene(), photometric="rgb")
+    before = digest(tmp_path)
+    estimate = plan_segment(tmp_path / "image.tif", tiny_model(), tiling=TILES).estimate()
+    assert calls.segmented == estimate.tiles_timed == 2
+    assert 100 < estimate.memory_mb < 20_000
+    assert estimate.seconds > 0
+    assert digest(tmp_path) == before
+
+
+def test_processes_need_the_memory_of_a_model_each(tmp_path, monkeypatch):
+    stand_in(monkeypatch)
+    tifffile.imwrite(tmp_path / "image.tif", scene(), photometric="rgb")
+
+    def memory(**config):
+        plan = plan_segment(tmp_path / "image.tif", tiny_model(), tiling=TILES)
+        object.__setattr__(plan, "config", SegmentConfig(**config))
+        return plan.estimate().memory_mb
+
+    assert memory(workers=4, executor="processes") > 3 * memory()
+
+
+def test_an_image_without_anything_needs_nothing():
+    plan = plan_segment(np.full((300, 300), 7, np.uint8), tiny_model(), tiling=TILES)
+    estimate = plan.estimate()
+    assert plan.tiles.kept == ()
+    assert estimate.objects == estimate.tiles_timed == 0
+    assert estimate.seconds < 0.1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(12, "12 s"), (75, "1 min 15 s"), (7300, "2 h 1 min")], ids=["s", "min", "h"]
+)
+def test_times_read_well(seconds, text):
+    assert f"about {text}, 1,234 MB" in Estimate(1234, 5, seconds, 6, 2).as_text()
