@@ -5,7 +5,7 @@
 Each mosaic is composed of the same fields (flipped in turn) and segmented by `napari-sam segment` in its own
 process; the fields are also segmented alone. Printed are, for each side: peak memory, time, objects, and for the true
 objects that no field border cuts the mean IoU with the label that fits best, next to that of the fields alone.
-Without `--fields` the fields are generated nuclei. `--large` lays some discs over the mosaic that are wider than a tile.
+Without `--fields` the fields are generated nuclei. `--large` lays discs over the mosaic that are wider than a tile.
 """
 
 from __future__ import annotations

@@ -152,7 +152,9 @@ SMALL_OR_THIN = {"one pixel": (1, 1), "one row": (1, 40), "one column": (40, 1),
 def test_small_and_thin_images_are_answered(blob_model, size, layers):
     blob_model.sam.mask_decoder = Decoder(5.0)
     masks = generate_masks(
-        blob_model, np.zeros(size, np.uint8), AutoMaskConfig(points_per_side=4, crop_n_layers=layers)
+        blob_model,
+        np.zeros(size, np.uint8),
+        AutoMaskConfig(points_per_side=4, crop_n_layers=layers, max_mask_fraction=1),
     )
     assert len(masks) == 1 or layers
     assert {m.frame_size for m in masks} == {size}

@@ -117,7 +117,7 @@ def test_draws_are_the_same_for_the_same_generator(tmp_path):
 
 def test_an_unknown_sparse_group_is_refused(tmp_path):
     write_pair(tmp_path / "x")
-    with pytest.raises(ConfigError, match="sparse_groups names z; groups are x"):
+    with pytest.raises(ConfigError, match="sparse_groups names z; the groups are x"):
         TrainingSet(find_pairs(tmp_path), DrawConfig(sparse_groups=("z",)))
 
 

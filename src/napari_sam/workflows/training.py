@@ -20,11 +20,13 @@ from napari_sam.training.loop import Progress, TrainConfig, Trainer
 AUTOMATIC_DEFAULTS: dict[str, Any] = {
     "prompts": "proposals",
     "mask_choice": "best",
-    "pred_iou_thresh": 0.5,
-    "stability_score_thresh": 0.6,
+    "pred_iou_thresh": 0.4,
+    "stability_score_thresh": 0.4,
     "box_nms_thresh": 0.9,
     "mask_nms_thresh": 0.4,
-    "proposal_thresh": 0.3,
+    "cover_thresh": 0.5,
+    "proposal_thresh": 0.25,
+    "min_mask_region_area": 20,
 }
 """Recommended settings of a newly trained network; a checkpoint that is trained further keeps its own."""
 
