@@ -21,7 +21,7 @@ AUTOMATIC_DEFAULTS: dict[str, Any] = {
     "prompts": "proposals",
     "mask_choice": "best",
     "pred_iou_thresh": 0.4,
-    "stability_score_thresh": 0.4,
+    "stability_score_thresh": 0.2,
     "box_nms_thresh": 0.9,
     "mask_nms_thresh": 0.4,
     "cover_thresh": 0.5,
