@@ -1,6 +1,6 @@
 """Makes the pictures of the documentation in a real napari window: `bash .ci/pytest`'s screen, or your own.
 
-    xvfb-run -s "-screen 0 1600x1200x24" python docs/make_screenshots.py
+xvfb-run -s "-screen 0 1600x1200x24" python docs/make_screenshots.py
 """
 
 from __future__ import annotations

@@ -61,6 +61,12 @@ def test_nothing_that_covers_half_of_the_fragment_is_nothing(blob_model):
     assert reprompt(blob_model, IMAGE, fragment(32, 32, 60, 64)) is None
 
 
+def test_a_mask_the_model_is_not_sure_of_is_no_answer(blob_model):
+    blob_model.sam.mask_decoder = FixedDecoder(WHOLE, WHOLE, WHOLE, iou=(0.4, 0.5, 0.3))
+    assert reprompt(blob_model, IMAGE, fragment(32, 32, 60, 64), pred_iou_thresh=0.5) is None
+    assert reprompt(blob_model, IMAGE, fragment(32, 32, 60, 64), pred_iou_thresh=0.45) is not None
+
+
 def test_no_mask_at_all_is_nothing(blob_model):
     blob_model.sam.mask_decoder = FixedDecoder((0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), iou=(0.9, 0.9, 0.9))
     assert reprompt(blob_model, IMAGE, fragment(32, 32, 60, 64)) is None

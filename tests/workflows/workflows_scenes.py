@@ -75,7 +75,7 @@ class StandIn:
             raise RuntimeError("this tile cannot be had")
         return synthetic.segment(image)
 
-    def reprompt(self, model, image, fragment) -> Mask | None:
+    def reprompt(self, model, image, fragment, *, pred_iou_thresh: float) -> Mask | None:
         self.reprompted += 1
         return synthetic.reprompt(image, fragment)
 

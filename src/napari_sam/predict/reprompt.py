@@ -31,7 +31,12 @@ STABILITY_OFFSET = 1.0
 
 
 def reprompt(
-    model: SamModel, window_image: np.ndarray, fragment: Mask, *, precision: Precision = "auto"
+    model: SamModel,
+    window_image: np.ndarray,
+    fragment: Mask,
+    *,
+    pred_iou_thresh: float = 0.0,
+    precision: Precision = "auto",
 ) -> Mask | None:
     """The object of `fragment` as the model sees it in a larger window.
 
@@ -45,6 +50,8 @@ def reprompt(
     window_image : ndarray of shape (H, W) or (H, W, 3), uint8
     fragment : Mask
         The part that is known, in pixels of `window_image`.
+    pred_iou_thresh : float
+        Masks whose predicted IoU is not above this are no answer, as in automatic masks.
 
     Returns
     -------
@@ -64,6 +71,8 @@ def reprompt(
     for _, logits, iou in iter_decoded(model, embedding, _first_and_all(points), multimask=True, precision=precision):
         scores = iou.flatten().tolist()
         for score, mask_logits in zip(scores, logits.flatten(0, 1).cpu().numpy(), strict=True):
+            if score <= pred_iou_thresh:
+                continue
             window, pixels, stability = mask_and_stability(
                 mask_logits, upsampler, threshold=model.sam.config.mask_threshold, offset=STABILITY_OFFSET
             )

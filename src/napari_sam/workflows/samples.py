@@ -30,6 +30,10 @@ CELL_KINDS = ("fluorescent_nuclei", "phase_contrast_cells", "bacteria", "brightf
 """The generators whose fields stand between the real images."""
 
 
+CELL_KINDS = ("fluorescent_nuclei", "stained_tissue", "fluorescent_nuclei", "phase_contrast_cells")
+"""Generated fields of the mosaic, in turn: cells and nuclei, which the built-in model is for."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """An image and what is known about it."""

@@ -36,6 +36,7 @@ from napari_sam.tiling import (
     MergedObjects,
     ObjectTable,
     Progress,
+    Reprompt,
     RunKey,
     RunSummary,
     TilingConfig,
@@ -167,8 +168,7 @@ def segment(
                 raise _Stopped(f"after {summary.finished} of {summary.tiles} tiles")
             summary = replace(summary, reused=summary.reused - len(samples))
         with stages.stage("merge") as step:
-            ask = partial(reprompt, job.model)
-            objects = merge_tiles(ledger, job.tiles, job.plane.read, ask, job.tiling, progress=step)
+            objects = merge_tiles(ledger, job.tiles, job.plane.read, _ask_again(job), job.tiling, progress=step)
             if job.roi is not None:
                 objects = inside_roi(objects, job.roi)
         with stages.stage("labels") as step:
@@ -206,8 +206,13 @@ def segment_array(
         if summary.failed:
             first = next(iter(summary.failed.values()))
             raise TilingError(f"{len(summary.failed)} tiles failed, the first with: {first}")
-        objects = merge_tiles(ledger, job.tiles, job.plane.read, partial(reprompt, model), job.tiling)
+        objects = merge_tiles(ledger, job.tiles, job.plane.read, _ask_again(job), job.tiling)
         return np.asarray(paint_labels(objects, Box.of_size(job.plane.shape), np.uint32))
+
+
+def _ask_again(job: SegmentPlan) -> Reprompt:
+    """A larger window and a cut mask in it to the whole object, if the model is as sure of it as of any other."""
+    return partial(reprompt, job.model, pred_iou_thresh=job.automatic.pred_iou_thresh)
 
 
 class _Stopped(Exception):

@@ -20,7 +20,7 @@ from napari_sam.training.loop import Progress, TrainConfig, Trainer
 AUTOMATIC_DEFAULTS: dict[str, Any] = {
     "prompts": "proposals",
     "mask_choice": "best",
-    "pred_iou_thresh": 0.4,
+    "pred_iou_thresh": 0.55,
     "stability_score_thresh": 0.2,
     "box_nms_thresh": 0.9,
     "mask_nms_thresh": 0.4,
