@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
-import numpy as np
 import pytest
 import tifffile
 
-from napari_sam import __version__, load_model
+from napari_sam import __version__
 from napari_sam.cli import main
 from napari_sam.errors import DownloadError, NapariSamError
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
+from napari_sam.training.config import TrainConfig
 from napari_sam.training.draw import DrawConfig
-from napari_sam.training.loop import TrainConfig
 from napari_sam.workflows import EvaluateConfig, SegmentConfig, doctor
 from napari_sam.workflows.settings import field_help
 from workflows.workflows_scenes import squares, write_pairs
@@ -118,28 +117,8 @@ def test_evaluate_prints_figures_and_writes_them(place, capsys):
     assert "all figures in f.json" in told.out
     assert "images 2/2" in told.err
     figures = json.loads((place / "f.json").read_text())
-    assert set(figures) == {"model", "n_images", "points", "boxes", "automatic", "clicks", "groups"}
+    assert {"model", "n_images", "points", "boxes", "automatic", "clicks", "groups"} <= set(figures)
     assert set(figures["groups"]) == {"lung", "skin"}
     assert main([*job, "--tasks", "texts"]) == 2
     assert "tasks must be of points, boxes, automatic, clicks, got texts" in capsys.readouterr().err
     assert main(["evaluate", "none"]) == 2
-
-
-def test_train_writes_weights_that_load_and_goes_on(place, capsys):
-    (place / "pairs").mkdir()
-    write_pairs(place / "pairs", 2)
-    job = ["train", "pairs", "--out", "new.safetensors", "--from", "tiny.safetensors"]
-    job += ["--crops", "2", "--crop-px", "32", "--generated", "0", "--dense-share", "0", "--threads", "1"]
-    assert main([*job, "--steps", "2"]) == 0
-    assert "weights in new.safetensors" in capsys.readouterr().out
-    assert (place / "new.safetensors.run" / "state.pt").is_file()
-    model = load_model(place / "new.safetensors")
-    assert model.automatic_defaults["points_per_side"] == 3  # those of the model it began with
-    assert all(np.isfinite(value.numpy()).all() for value in model.sam.state_dict().values())
-
-
-def test_train_refuses_what_cannot_be_trained(place, capsys):
-    assert main(["train", "pairs", "--out", "new.pth"]) == 2
-    assert "written as NAME.safetensors, got new.pth" in capsys.readouterr().err
-    assert main(["train", "pairs", "--out", "new.safetensors", "--steps", "0"]) == 2
-    assert "steps must be at least 1, got 0" in capsys.readouterr().err

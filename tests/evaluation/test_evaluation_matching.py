@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+from skimage.metrics import contingency_table
 
 from napari_sam.errors import TrainingError
 from napari_sam.evaluation import (
     IOU_THRESHOLDS,
-    bootstrap_interval,
     find_overlaps,
     match,
     match_all,
     mean_segmentation_accuracy,
-    summarise_automatic,
 )
 
 
@@ -96,21 +99,70 @@ def test_labels_of_different_shapes_are_refused():
         find_overlaps(np.zeros((2, 2), int), np.zeros((3, 3), int))
 
 
-def test_summary_gives_the_mean_over_images_and_the_pooled_figure():
-    truth = np.eye(4, dtype=int) * np.arange(1, 5)
-    right = match_all(find_overlaps(truth, truth))
-    wrong = match_all(find_overlaps(np.ones((2, 2), int), np.zeros((2, 2), int)))
-    figures = summarise_automatic([right, wrong], seconds=3.0, megapixels=2.0)
-    assert figures["ap"]["0.50"] == figures["msa"] == 0.5
-    assert figures["pooled"]["msa"] == pytest.approx(4 / 5)
-    assert figures["seconds_per_megapixel"] == 1.5
-    assert list(figures["ap"]) == [f"{t:.2f}" for t in IOU_THRESHOLDS]
+def scores_by_definition(truth, found, threshold):
+    """Precision, recall, AP, F1 and PQ from a full IoU table and scipy's assignment, as StarDist states them."""
+    true_ids, found_ids = (np.setdiff1d(np.unique(a), 0) for a in (truth, found))
+    table = np.array(
+        [
+            [np.sum((truth == i) & (found == j)) / np.sum((truth == i) | (found == j)) for j in found_ids]
+            for i in true_ids
+        ]
+    )
+    good = table >= threshold
+    chosen = linear_sum_assignment(-(good.astype(float) + table / (2 * min(table.shape))))
+    kept = good[chosen]
+    tp = int(kept.sum())
+    fp, fn = len(found_ids) - tp, len(true_ids) - tp
+    return {
+        "precision": tp / (tp + fp),
+        "recall": tp / (tp + fn),
+        "average_precision": tp / (tp + fp + fn),
+        "f1": 2 * tp / (2 * tp + fp + fn),
+        "panoptic_quality": table[chosen][kept].sum() / (tp + fp / 2 + fn / 2),
+    }
 
 
-def test_the_bootstrap_interval_holds_the_mean_and_shrinks_with_more_values():
-    rng = np.random.default_rng(3)
-    few, many = rng.random(20), rng.random(2000)
-    (a, b), (c, d) = bootstrap_interval(few), bootstrap_interval(many)
-    assert a < few.mean() < b
-    assert c < 0.5 < d
-    assert d - c < (b - a) / 5
+def cells(seed, size=(48, 56)):
+    """Regions of the nearest of some points, with gaps; and the same from points that moved a little."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(0, size, (14, 2))
+    grid = np.stack(np.indices(size), axis=-1)
+    for moved in (places, places + rng.normal(0, 1.5, places.shape)):
+        distance = np.linalg.norm(grid[:, :, None] - moved, axis=-1)
+        yield np.where(distance.min(axis=-1) < rng.uniform(4, 9), distance.argmin(axis=-1) * 3 + 1, 0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_all_scores_agree_with_their_definitions_at_every_threshold(seed):
+    truth, found = cells(seed)
+    overlaps = find_overlaps(truth, found)
+    for threshold in (0.3, *IOU_THRESHOLDS):
+        matching = match(overlaps, threshold)
+        for name, expected in scores_by_definition(truth, found, threshold).items():
+            assert getattr(matching, name) == pytest.approx(expected), (name, threshold)
+
+
+def test_the_overlap_table_agrees_with_skimage():
+    truth, found = cells(1)
+    true_ids, found_ids = (np.setdiff1d(np.unique(a), 0) for a in (truth, found))
+    table = contingency_table(truth, found).toarray()
+    union = table.sum(axis=1)[:, None] + table.sum(axis=0)[None] - table
+    expected = (table / np.maximum(union, 1))[np.ix_(true_ids, found_ids)]
+    overlaps = find_overlaps(truth, found)
+    ours = np.zeros((overlaps.n_true, overlaps.n_found))
+    ours[overlaps.true_index, overlaps.found_index] = overlaps.iou
+    assert ours == pytest.approx(expected)
+
+
+@given(
+    hnp.arrays(np.int64, (5, 7), elements=st.integers(0, 4)), hnp.arrays(np.int64, (5, 7), elements=st.integers(0, 4))
+)
+def test_true_and_found_change_places_with_precision_and_recall(truth, found):
+    ours, swapped = match_all(find_overlaps(truth, found)), match_all(find_overlaps(found, truth))
+    for threshold in IOU_THRESHOLDS:
+        a, b = ours[threshold], swapped[threshold]
+        assert (a.precision, a.recall) == (b.recall, b.precision)
+        assert a.average_precision == b.average_precision
+        assert a.panoptic_quality == pytest.approx(b.panoptic_quality)
+    values = [m.average_precision for m in ours.values()]
+    assert values == sorted(values, reverse=True)

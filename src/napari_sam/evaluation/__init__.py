@@ -1,5 +1,7 @@
 """How good a model is: automatic masks, clicks and boxes against known labels."""
 
+from napari_sam.evaluation.clicking import ClickScores, click_objects, mask_iou, next_click, random_point
+from napari_sam.evaluation.intervals import bootstrap_interval
 from napari_sam.evaluation.matching import (
     IOU_THRESHOLDS,
     Matching,
@@ -9,9 +11,13 @@ from napari_sam.evaluation.matching import (
     match_all,
     mean_segmentation_accuracy,
 )
-from napari_sam.evaluation.prompted import ObjectScores, iter_object_scores
+from napari_sam.evaluation.prompted import ObjectScores, first_click, iter_object_scores, window_for
 from napari_sam.evaluation.summary import (
-    bootstrap_interval,
+    AT_HALF,
+    CLICK_GOALS,
+    MAX_CLICKS,
+    REPORTED_CLICKS,
+    clicks_to,
     summarise_automatic,
     summarise_boxes,
     summarise_clicks,
@@ -19,18 +25,30 @@ from napari_sam.evaluation.summary import (
 )
 
 __all__ = [
+    "AT_HALF",
+    "CLICK_GOALS",
     "IOU_THRESHOLDS",
+    "MAX_CLICKS",
+    "REPORTED_CLICKS",
+    "ClickScores",
     "Matching",
     "ObjectScores",
     "Overlaps",
     "bootstrap_interval",
+    "click_objects",
+    "clicks_to",
     "find_overlaps",
+    "first_click",
     "iter_object_scores",
+    "mask_iou",
     "match",
     "match_all",
     "mean_segmentation_accuracy",
+    "next_click",
+    "random_point",
     "summarise_automatic",
     "summarise_boxes",
     "summarise_clicks",
     "summarise_points",
+    "window_for",
 ]

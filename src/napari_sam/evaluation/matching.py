@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,16 @@ class Matching:
     """Sum of the IoU of the matched pairs."""
 
     @property
+    def true_count(self) -> int:
+        """True objects of the image."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def found_count(self) -> int:
+        """Found objects of the image."""
+        return self.true_positives + self.false_positives
+
+    @property
     def average_precision(self) -> float:
         """TP / (TP + FP + FN), the "AP" of the 2018 Data Science Bowl, StarDist and Cellpose; 1 where nothing is."""
         total = self.true_positives + self.false_positives + self.false_negatives
@@ -79,14 +89,12 @@ class Matching:
     @property
     def precision(self) -> float:
         """Part of the found objects that are true; 1 where none was found."""
-        found = self.true_positives + self.false_positives
-        return self.true_positives / found if found else 1.0
+        return self.true_positives / self.found_count if self.found_count else 1.0
 
     @property
     def recall(self) -> float:
         """Part of the true objects that were found; 1 where there are none."""
-        true = self.true_positives + self.false_negatives
-        return self.true_positives / true if true else 1.0
+        return self.true_positives / self.true_count if self.true_count else 1.0
 
     @property
     def f1(self) -> float:
@@ -130,6 +138,6 @@ def match_all(overlaps: Overlaps, thresholds: Sequence[float] = IOU_THRESHOLDS) 
     return {threshold: match(overlaps, threshold) for threshold in thresholds}
 
 
-def mean_segmentation_accuracy(matchings: dict[float, Matching]) -> float:
+def mean_segmentation_accuracy(matchings: Mapping[float, Matching]) -> float:
     """Mean over the thresholds of TP / (TP + FP + FN): "mSA" in micro-sam's tables."""
     return float(np.mean([m.average_precision for m in matchings.values()]))

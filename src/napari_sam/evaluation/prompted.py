@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_sam.evaluation.clicking import Answer, ClickScores, click_objects, mask_iou, random_point
 from napari_sam.geometry import Box, most_interior_point
 from napari_sam.model import SamModel
-from napari_sam.predict import ImageEmbedding, embed_image, predict_masks
+from napari_sam.predict import ImageEmbedding, Prediction, embed_image, predict_masks
 
 OBJECTS_AT_ONCE = 16
+PIXELS_AT_ONCE = 2**25
+"""Of all windows of the objects that are asked about at once: large objects need large windows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectScores:
-    """IoU of one true object after each prompt."""
+    """IoU of one true object after each prompt; empty or NaN is what was not asked."""
 
     label: int
     area_px: int
+    place: Box
+    """In the image."""
     clicks: tuple[float, ...]
-    """After 1, 2, ... clicks: the first answered with the most confident of three masks, then with the single one."""
+    """After 1, 2, ... clicks, the first in the middle: see :class:`napari_sam.evaluation.clicking.ClickScores`."""
     oracle: float
     """Of the three masks of the first click, the one that fits best."""
+    random_clicks: tuple[tuple[float, ...], ...]
+    """For each draw of a first click anywhere inside: after 1, 2, ... clicks."""
     box: float
     """From the object's exact box."""
     noised_box: float
     """From the box with each side moved by noise of 10 % of its length, at most 20 px."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Target:
+    """One object in the window it is answered from."""
+
+    label: int
+    place: Box
+    """In the image."""
+    truth: NDArray[np.bool_]
+    """(h, w) of the window."""
+    box_xyxy: NDArray[np.float64]
+    """In the window."""
+    rng: np.random.Generator
 
 
 def iter_object_scores(
@@ -38,14 +61,14 @@ def iter_object_scores(
     labels: NDArray[np.integer],
     *,
     clicks: int = 9,
+    max_clicks: int = 0,
+    goal: float = 0.9,
+    random_draws: int = 0,
     boxes: bool = True,
     min_area_px: int = 10,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> Iterator[ObjectScores]:
     """Scores of every object of an image, prompted one by one as a person would.
-
-    The first click is the mask's most interior point; each further one lies at the most interior point of the largest
-    region that is still wrong.
 
     Parameters
     ----------
@@ -53,25 +76,47 @@ def iter_object_scores(
     labels : (H, W) int
         0 is background; objects under `min_area_px` are left out.
     clicks : int
-        Clicks an object, at least 1.
+        What every object gets, the first in its middle; 0 for none.
+    max_clicks : int
+        What objects get that are below `goal` (IoU) until then.
+    random_draws : int
+        How often the clicks begin anew, at a random place inside the object.
+    boxes : bool
+        Ask with the exact box and a noised one as well.
+    seed : int or sequence of int
+        Of random clicks and noise; an object's own do not depend on which others are asked about.
     """
-    places = ndimage.find_objects(labels)
-    objects = [
-        (label, Box(columns.start, rows.start, columns.stop, rows.stop))
-        for label, (rows, columns) in ((i, place) for i, place in enumerate(places, start=1) if place is not None)
-    ]
+    score = partial(
+        _score, model, clicks=clicks, max_clicks=max_clicks, goal=goal, random_draws=random_draws, boxes=boxes
+    )
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    for window, members in objects_by_window(labels, model.config.image_size).items():
+        large = [(i, at) for i, at in members if np.count_nonzero(labels[at.slices] == i) >= min_area_px]
+        targets = [_target(labels, window, label, place, [*seeds, label]) for label, place in large]
+        if targets:
+            embedding = embed_image(model, image[window.slices])
+            at_once = max(1, min(OBJECTS_AT_ONCE, PIXELS_AT_ONCE // targets[0].truth.size))
+            for start in range(0, len(targets), at_once):
+                yield from score(embedding, targets[start : start + at_once])
+
+
+def _target(labels: NDArray[np.integer], window: Box, label: int, place: Box, seed: Sequence[int]) -> _Target:
+    box_xyxy = place.shifted(-window.x0, -window.y0).as_xyxy().astype(float)
+    return _Target(label, place, labels[window.slices] == label, box_xyxy, np.random.default_rng(seed))
+
+
+def objects_by_window(labels: NDArray[np.integer], model_size: int) -> dict[Box, list[tuple[int, Box]]]:
+    """Label and place of each object, under the window from which it is answered; windows in a fixed order."""
+    # Numbered anew first: places are looked up for every number up to the highest.
+    ids, compact = np.unique(labels, return_inverse=True)
+    first = int(np.searchsorted(ids, 1))
+    places = ndimage.find_objects(np.maximum(compact.reshape(labels.shape) - first + 1, 0))
     by_window: dict[Box, list[tuple[int, Box]]] = {}
-    for label, box in objects:
-        window = window_for(box, labels.shape, model.config.image_size)
-        by_window.setdefault(window, []).append((label, box))
-    rng = np.random.default_rng(seed)
-    for window, members in sorted(by_window.items(), key=lambda item: item[0].as_xyxy().tolist()):
-        embedding = embed_image(model, image[window.slices])
-        part = labels[window.slices]
-        truths = [(label, box.shifted(-window.x0, -window.y0), part == label) for label, box in members]
-        kept = [item for item in truths if np.count_nonzero(item[2]) >= min_area_px]
-        for start in range(0, len(kept), OBJECTS_AT_ONCE):
-            yield from _score(model, embedding, kept[start : start + OBJECTS_AT_ONCE], clicks, boxes, rng)
+    for label, (rows, columns) in zip(ids[first:].tolist(), places, strict=True):
+        place = Box(columns.start, rows.start, columns.stop, rows.stop)
+        size = (labels.shape[0], labels.shape[1])
+        by_window.setdefault(window_for(place, size, model_size), []).append((label, place))
+    return dict(sorted(by_window.items(), key=lambda item: item[0].as_xyxy().tolist()))
 
 
 def window_for(box: Box, image_size: tuple[int, int], model_size: int) -> Box:
@@ -93,46 +138,63 @@ def window_for(box: Box, image_size: tuple[int, int], model_size: int) -> Box:
 def _score(
     model: SamModel,
     embedding: ImageEmbedding,
-    objects: Sequence[tuple[int, Box, NDArray[np.bool_]]],
+    targets: Sequence[_Target],
+    *,
     clicks: int,
+    max_clicks: int,
+    goal: float,
+    random_draws: int,
     boxes: bool,
-    rng: np.random.Generator,
-) -> Iterable[ObjectScores]:
-    truths = np.stack([truth for _, _, truth in objects])  # (P, h, w)
-    per_click, oracle = _click(model, embedding, truths, clicks)
-    exact = noised = np.full(len(objects), np.nan)
+) -> Iterator[ObjectScores]:
+    truths = np.stack([target.truth for target in targets])  # (P, h, w)
+    centred = [ClickScores((), np.nan)] * len(targets)
+    drawn: list[list[ClickScores]] = []
+    if clicks:
+        click = partial(click_objects, _answer(model, embedding), truths=truths, clicks=clicks)
+        centred = click(np.stack([most_interior_point(truth) for truth in truths]), max_clicks=max_clicks, goal=goal)
+        drawn = [click(_random_starts(targets)) for _ in range(random_draws)]
+    exact = noised = np.full(len(targets), np.nan)
     if boxes:
-        xyxy = np.stack([box.as_xyxy() for _, box, _ in objects]).astype(float)
-        exact = _from_boxes(model, embedding, truths, xyxy)
-        noised = _from_boxes(model, embedding, truths, _noised(xyxy, truths.shape[1:], rng))
-    for i, (label, _, truth) in enumerate(objects):
-        scores = tuple(float(iou[i]) for iou in per_click)
-        area = int(np.count_nonzero(truth))
-        yield ObjectScores(label, area, scores, float(oracle[i]), float(exact[i]), float(noised[i]))
-
-
-def _click(
-    model: SamModel, embedding: ImageEmbedding, truths: NDArray[np.bool_], clicks: int
-) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-    """IoU (P,) after each click, and the best IoU among the first click's masks."""
-    points = np.stack([most_interior_point(truth) for truth in truths])[:, None]  # (P, 1, 2)
-    point_labels = np.ones(points.shape[:2], dtype=int)
-    answer = predict_masks(model, embedding, points_xy=points, point_labels=point_labels)
-    rows = np.arange(len(truths))
-    best = np.argmax(answer.predicted_iou, axis=1)
-    masks, logits = answer.masks[rows, best], answer.low_res_logits[rows, best]
-    oracle = np.max([mask_iou(answer.masks[:, m], truths) for m in range(answer.masks.shape[1])], axis=0)
-    scores = [mask_iou(masks, truths)]
-    for _ in range(clicks - 1):
-        new, signs = zip(*map(next_click, masks, truths), strict=True)
-        points = np.concatenate([points, np.stack(new)[:, None]], axis=1)
-        point_labels = np.concatenate([point_labels, np.array(signs)[:, None]], axis=1)
-        answer = predict_masks(
-            model, embedding, points_xy=points, point_labels=point_labels, mask_logits=logits, multimask=False
+        size = (truths.shape[1], truths.shape[2])
+        given = [target.box_xyxy for target in targets]
+        moved = [noised_box(target.box_xyxy, size, target.rng) for target in targets]
+        exact, noised = (_from_boxes(model, embedding, truths, np.stack(of)) for of in (given, moved))
+    for i, target in enumerate(targets):
+        yield ObjectScores(
+            label=target.label,
+            area_px=int(np.count_nonzero(target.truth)),
+            place=target.place,
+            clicks=centred[i].iou,
+            oracle=centred[i].oracle,
+            random_clicks=tuple(draw[i].iou for draw in drawn),
+            box=float(exact[i]),
+            noised_box=float(noised[i]),
         )
-        masks, logits = answer.masks[:, 0], answer.low_res_logits[:, 0]
-        scores.append(mask_iou(masks, truths))
-    return scores, oracle
+
+
+def _answer(model: SamModel, embedding: ImageEmbedding) -> Answer:
+    """`predict_masks` of one image.
+
+    On the CPU a prompt with a mask is answered nearly twice as fast alone as in a batch (17 and 30 ms, nano on one
+    core): a single one has the fast decoder of :mod:`napari_sam.model.fast_decoder`.
+    """
+
+    def one_by_one(mask_logits: NDArray[np.float32] | None = None, **prompts: Any) -> Prediction:
+        if mask_logits is None:
+            return predict_masks(model, embedding, **prompts)
+        points, signs = prompts["points_xy"], prompts["point_labels"]
+        parts = [
+            predict_masks(model, embedding, xy, label, mask_logits=logits, multimask=prompts["multimask"])
+            for xy, label, logits in zip(points, signs, mask_logits, strict=True)
+        ]
+        iou, low_res = (np.concatenate([getattr(p, n) for p in parts]) for n in ("predicted_iou", "low_res_logits"))
+        return replace(parts[0], predicted_iou=iou, low_res_logits=low_res)
+
+    return one_by_one if model.device.type == "cpu" else partial(predict_masks, model, embedding)
+
+
+def _random_starts(targets: Sequence[_Target]) -> NDArray[np.float64]:
+    return np.stack([random_point(target.truth, target.rng) for target in targets])
 
 
 def _from_boxes(
@@ -142,31 +204,24 @@ def _from_boxes(
     return mask_iou(answer.masks[:, 0], truths)
 
 
-def _noised(boxes: NDArray[np.float64], size: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-    moved = boxes + rng.normal(0, np.minimum(0.1 * sides, 20))
-    low = np.clip(moved[:, :2], 0, [size[1] - 1, size[0] - 1])
-    return np.concatenate([low, np.clip(moved[:, 2:], low + 1, [size[1], size[0]])], axis=1)
+def noised_box(box_xyxy: NDArray[np.float64], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
+    """A box (4,) whose sides are moved as in the paper's training: by 10 % of the box's side, at most 20 px.
 
-
-def mask_iou(masks: NDArray[np.bool_], truths: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """IoU of each of P masks (P, h, w) with its truth."""
-    shared = np.count_nonzero(masks & truths, axis=(1, 2))
-    return np.asarray(shared / np.maximum(np.count_nonzero(masks | truths, axis=(1, 2)), 1))
-
-
-def next_click(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
-    """Where a person would click next: the middle of the largest wrong region, and 1 if the object is missed there.
-
-    On a perfect mask, the middle of the object once more.
+    It stays inside the image of `size` (H, W) and at least a pixel wide.
     """
-    wrong = mask ^ truth
-    if not wrong.any():
-        return most_interior_point(truth), 1
-    # Missed and invented regions that touch are two errors, with two clicks.
-    regions = [ndimage.label(part) for part in (wrong & truth, wrong & mask)]
-    sizes = [np.bincount(found.ravel(), minlength=2)[1:].max(initial=0) for found, _ in regions]
-    sign = int(sizes[0] >= sizes[1])
-    found = regions[0 if sign else 1][0]
-    largest = found == np.bincount(found.ravel())[1:].argmax() + 1
-    return most_interior_point(largest), sign
+    sides = np.tile(box_xyxy[2:] - box_xyxy[:2], 2)
+    moved = box_xyxy + rng.normal(0, np.minimum(0.1 * sides, 20))
+    low = np.clip(moved[:2], 0, [size[1] - 1, size[0] - 1])
+    return np.concatenate([low, np.clip(moved[2:], low + 1, [size[1], size[0]])])
+
+
+def first_click(
+    model: SamModel, image: NDArray[np.uint8], labels: NDArray[np.integer], label: int, place: Box
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The first click on an object and the mask that was judged, to look at: (x, y) and (H, W) bool of the image."""
+    window = window_for(place, (labels.shape[0], labels.shape[1]), model.config.image_size)
+    point = most_interior_point(labels[window.slices] == label)
+    answer = predict_masks(model, embed_image(model, image[window.slices]), points_xy=point[None])
+    mask = np.zeros(labels.shape, dtype=bool)
+    mask[window.slices] = answer.masks[0, np.argmax(answer.predicted_iou[0])]
+    return point + np.array([window.x0, window.y0]), mask

@@ -2,96 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from napari_sam.evaluation.intervals import bootstrap_interval
 from napari_sam.evaluation.matching import IOU_THRESHOLDS, Matching, mean_segmentation_accuracy
 from napari_sam.evaluation.prompted import ObjectScores
 
 REPORTED_CLICKS = (1, 2, 3, 5, 9)
 MAX_CLICKS = 20
 """What an object counts that never reaches the IoU asked for, as is usual for the number of clicks."""
+CLICK_GOALS = (0.85, 0.90)
+"""IoU to which clicks are counted."""
 
-Json = dict[str, object]
+Json = dict[str, Any]
+ScoresByImage = Sequence[Sequence[ObjectScores]]
+"""The objects of each image."""
 
 
-def summarise_points(scores: Sequence[ObjectScores]) -> Json:
-    """Mean IoU after 1, 2, 3, 5 and 9 clicks; the first one also with the best of its three masks, and an interval."""
-    if not scores:
+def summarise_points(images: ScoresByImage) -> Json:
+    """Mean IoU over all objects after 1, 2, 3, 5 and 9 clicks, from the middle and from random places.
+
+    The first click also with the best of its three masks.
+    """
+    objects = [scores for image in images for scores in image]
+    if not objects:
         return {}
-    available = len(scores[0].clicks)
-    result: Json = {
-        str(n): {
-            "miou": float(np.mean(values := [s.clicks[n - 1] for s in scores])),
-            "ci95": bootstrap_interval(values),
-        }
-        for n in REPORTED_CLICKS
-        if n <= available
-    }
-    first = result["1"]
-    if isinstance(first, dict):
-        first["miou_oracle"] = float(np.mean([s.oracle for s in scores]))
+    available = min(len(scores.clicks) for scores in objects)
+    result: Json = {}
+    for n in (n for n in REPORTED_CLICKS if n <= available):
+        result[str(n)] = _mean("miou", "ci95", images, partial(_after_clicks, n=n))
+        if objects[0].random_clicks:
+            result[str(n)] |= _mean("miou_random", "ci95_random", images, partial(_after_random_clicks, n=n))
+    if result:
+        result["1"] |= _mean("miou_oracle", "ci95_oracle", images, lambda s: s.oracle)
     return result
 
 
-def summarise_boxes(scores: Sequence[ObjectScores]) -> Json:
-    """Mean IoU from exact and from noised boxes."""
-    if not scores:
+def _after_clicks(scores: ObjectScores, n: int) -> float:
+    return scores.clicks[n - 1]
+
+
+def _after_random_clicks(scores: ObjectScores, n: int) -> float:
+    """The mean of the draws."""
+    return float(np.mean([draw[n - 1] for draw in scores.random_clicks]))
+
+
+def summarise_boxes(images: ScoresByImage) -> Json:
+    """Mean IoU over all objects from exact and from noised boxes."""
+    if not any(images):
         return {}
-    exact = [s.box for s in scores]
-    return {
-        "miou": float(np.mean(exact)),
-        "ci95": bootstrap_interval(exact),
-        "miou_noised": float(np.mean([s.noised_box for s in scores])),
-    }
+    return _mean("miou", "ci95", images, lambda s: s.box) | _mean(
+        "miou_noised", "ci95_noised", images, lambda s: s.noised_box
+    )
 
 
-def summarise_clicks(scores: Sequence[ObjectScores]) -> Json:
-    """Mean number of clicks to an IoU of 0.85 and 0.90; an object that never gets there counts `MAX_CLICKS`."""
-    if not scores:
+def summarise_clicks(images: ScoresByImage) -> Json:
+    """Mean number of clicks to an IoU of 0.85 and 0.90; an object that never gets there counts `MAX_CLICKS`.
+
+    `failed85` and `failed90` are the parts of the objects that never get there.
+    """
+    objects = [scores for image in images for scores in image]
+    if not objects:
         return {}
-    return {f"noc{round(100 * goal)}": float(np.mean([_clicks_to(s, goal) for s in scores])) for goal in (0.85, 0.90)}
+    result: Json = {}
+    for goal in CLICK_GOALS:
+        name = f"{round(100 * goal)}"
+        result |= _mean(f"noc{name}", f"ci95_{name}", images, partial(clicks_to, goal=goal))
+        result[f"failed{name}"] = float(np.mean([max(s.clicks[:MAX_CLICKS]) < goal for s in objects]))
+    return result
 
 
-def _clicks_to(scores: ObjectScores, goal: float) -> int:
-    return next((n for n, iou in enumerate(scores.clicks, start=1) if iou >= goal), MAX_CLICKS)
+def clicks_to(scores: ObjectScores, goal: float) -> int:
+    """How many clicks until the IoU was `goal` for the first time, or `MAX_CLICKS`."""
+    reached = (n for n, iou in enumerate(scores.clicks, start=1) if iou >= goal)
+    return min(next(reached, MAX_CLICKS), MAX_CLICKS)
 
 
-def summarise_automatic(images: Sequence[dict[float, Matching]], *, seconds: float, megapixels: float) -> Json:
-    """Scores of automatic masks: means over the images, and `pooled` over all objects."""
+def _mean(name: str, interval: str, images: ScoresByImage, value: Callable[[ObjectScores], float]) -> Json:
+    values = [value(scores) for image in images for scores in image]
+    clusters = [number for number, image in enumerate(images) for _ in image]
+    return {name: float(np.mean(values)), interval: bootstrap_interval(values, clusters)}
+
+
+def summarise_automatic(images: Sequence[Mapping[float, Matching]], *, seconds: float, megapixels: float) -> Json:
+    """Scores of automatic masks: means over the images with intervals, and `pooled` over all objects."""
     if not images:
         return {}
-    msa = [mean_segmentation_accuracy(m) for m in images]
     pooled = {t: sum((m[t] for m in images), Matching(0, 0, 0, 0.0)) for t in IOU_THRESHOLDS}
-    at_half = [m[0.5] for m in images]
-    return {
+    msa = [mean_segmentation_accuracy(m) for m in images]
+    result: Json = {
         "ap": {f"{t:.2f}": float(np.mean([m[t].average_precision for m in images])) for t in IOU_THRESHOLDS},
+        "ap_ci95": {f"{t:.2f}": bootstrap_interval([m[t].average_precision for m in images]) for t in IOU_THRESHOLDS},
         "msa": float(np.mean(msa)),
         "msa_ci95": bootstrap_interval(msa),
-        "f1": float(np.mean([m.f1 for m in at_half])),
-        "pq": float(np.mean([m.panoptic_quality for m in at_half])),
-        "precision": float(np.mean([m.precision for m in at_half])),
-        "recall": float(np.mean([m.recall for m in at_half])),
-        "count_error": float(np.mean([_count_error(m) for m in at_half])),
+    }
+    for name, value in AT_HALF.items():
+        values = [value(m[0.5]) for m in images]
+        result |= {name: float(np.mean(values)), f"{name}_ci95": bootstrap_interval(values)}
+    return result | {
         "pooled": {
             "ap": {f"{t:.2f}": m.average_precision for t, m in pooled.items()},
             "msa": mean_segmentation_accuracy(pooled),
-            "f1": pooled[0.5].f1,
-            "pq": pooled[0.5].panoptic_quality,
+            **{name: value(pooled[0.5]) for name, value in AT_HALF.items()},
         },
         "seconds_per_megapixel": seconds / megapixels,
     }
 
 
-def _count_error(m: Matching) -> float:
-    """|found - true| as a part of the true number."""
-    return abs(m.false_positives - m.false_negatives) / max(m.true_positives + m.false_negatives, 1)
+def count_error(m: Matching) -> float:
+    """|found - true| as a part of the true number; of an image without objects the number found."""
+    return abs(m.false_positives - m.false_negatives) / max(m.true_count, 1)
 
 
-def bootstrap_interval(values: Sequence[float], *, rounds: int = 1000, seed: int = 0) -> list[float]:
-    """The middle 95 % of the means of `rounds` samples drawn from `values` with replacement."""
-    data = np.asarray(values, dtype=float)
-    rng = np.random.default_rng(seed)
-    means = [data[rng.integers(len(data), size=len(data))].mean() for _ in range(rounds)]
-    return [float(x) for x in np.percentile(means, [2.5, 97.5])]
+AT_HALF: dict[str, Callable[[Matching], float]] = {
+    "f1": lambda m: m.f1,
+    "pq": lambda m: m.panoptic_quality,
+    "precision": lambda m: m.precision,
+    "recall": lambda m: m.recall,
+    "count_error": count_error,
+}
+"""What is taken of the matching at an IoU of 0.5."""
