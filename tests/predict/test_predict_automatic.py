@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from napari_sam.errors import ConfigError
-from napari_sam.geometry import mask_iou_matrix
+from napari_sam.geometry import mask_iou_matrix, piece_at
 from napari_sam.model.loading import SamModel
 from napari_sam.predict import AutoMaskConfig, OutOfMemoryWarning, generate_masks
 
@@ -58,6 +58,18 @@ def test_best_is_one_mask_a_point(blob_model, clouds):
     assert len({m.point_xy for m in chosen}) == len(chosen) > 10
     for mask in chosen:
         assert mask.predicted_iou == max(m.predicted_iou for m in offered if m.point_xy == mask.point_xy)
+
+
+def test_one_piece_is_the_piece_of_the_mask_that_its_point_lies_on(blob_model, clouds):
+    image = clouds(96, 160)
+    whole = generate_masks(blob_model, image, AutoMaskConfig(**LOOSE, box_nms_thresh=1))
+    pieces = generate_masks(blob_model, image, AutoMaskConfig(**LOOSE, box_nms_thresh=1, one_piece=True))
+    assert len(pieces) == len(whole)
+    assert sum(piece.area < mask.area for piece, mask in zip(pieces, whole, strict=True)) > 10
+    for piece, mask in zip(pieces, whole, strict=True):
+        x, y = (int(c + 0.5) for c in mask.point_xy)
+        np.testing.assert_array_equal(piece.to_array(), piece_at(mask.to_array(), y, x))
+        assert (piece.predicted_iou, piece.stability_score) == (mask.predicted_iou, mask.stability_score)
 
 
 def test_masks_over_a_part_of_the_crop_are_dropped(blob_model, clouds):

@@ -83,6 +83,17 @@ def test_prompts_are_answered_alike(model, clouds, plainly, kind, multimask):
     np.testing.assert_allclose(fast.predicted_iou, plain.predicted_iou, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("multimask", [True, False], ids=["multimask", "single mask"])
+def test_a_single_prompt_set_with_a_mask_is_answered_alike(model, clouds, plainly, multimask):
+    embedding = embed_image(model, clouds(160, 200))
+    logits = np.random.default_rng(0).normal(0, 5, embedding.low_res_size)
+    prompts = {"points_xy": [[90, 40], [20, 30]], "point_labels": [1, 0], "mask_logits": logits, "multimask": multimask}
+    fast = predict_masks(model, embedding, **prompts)
+    plain = plainly(predict_masks, model, embedding, **prompts)
+    np.testing.assert_allclose(fast.low_res_logits, plain.low_res_logits, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(fast.predicted_iou, plain.predicted_iou, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("prompts", ["grid", "proposals"])
 @pytest.mark.parametrize("choice", ["all", "best"])
 def test_automatic_masks_are_the_same(nano, clouds, plainly, prompts, choice):
@@ -123,11 +134,12 @@ def test_masks_that_are_not_confident_are_never_made(nano, clouds, monkeypatch):
     assert min(made) > threshold
 
 
-def test_mask_prompts_are_answered_by_the_plain_decoder(model, clouds, monkeypatch):
+def test_several_prompt_sets_with_masks_share_nothing_and_are_answered_by_the_plain_decoder(model, clouds, monkeypatch):
     embedding = embed_image(model, clouds(64, 64))
-    first = predict_masks(model, embedding, [[9, 9]])
+    two = [[[9, 9]], [[30, 30]]]
+    first = predict_masks(model, embedding, two)
     monkeypatch.setattr(PreparedImage, "attend", None)
-    second = predict_masks(model, embedding, [[9, 9]], mask_logits=first.low_res_logits[:, 0])
+    second = predict_masks(model, embedding, two, mask_logits=first.low_res_logits[:, 0])
     assert second.low_res_logits.shape == first.low_res_logits.shape
     with pytest.raises(TypeError):
         predict_masks(model, embedding, [[9, 9]])

@@ -12,6 +12,7 @@ from napari_sam.predict import LogitUpsampler
 from napari_sam.predict.filtering import (
     is_cut_by_crop,
     mask_and_stability,
+    piece_of_point,
     without_covered,
     without_duplicates,
     without_small_regions,
@@ -43,6 +44,14 @@ def test_mask_and_stability_equal_those_of_the_whole_image(seed, threshold, offs
     assert np.count_nonzero(mask != (whole > threshold)) <= 1
     expected = np.count_nonzero(whole > threshold + offset) / outer if outer else 0
     assert stability == pytest.approx(expected, abs=1.5 / max(outer, 1))
+
+
+@pytest.mark.parametrize(("x", "columns"), [(12.49, [12]), (12.6, [14]), (13.5, [14]), (10.0, [14]), (99.0, [14])])
+def test_a_point_lies_on_the_pixel_whose_centre_is_nearest(x, columns):
+    # Columns 12 and 14 to 15 of the image are the mask, the larger piece is the second.
+    pixels = np.array([[False, False, True, False, True, True]])
+    piece = piece_of_point(pixels, Box(10, 20, 16, 21), (x, 20.2))
+    assert (10 + np.flatnonzero(piece[0]))[:1].tolist() == columns
 
 
 def test_nothing_at_all_is_not_stable():

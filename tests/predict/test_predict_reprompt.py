@@ -67,6 +67,26 @@ def test_a_mask_the_model_is_not_sure_of_is_no_answer(blob_model):
     assert reprompt(blob_model, IMAGE, fragment(32, 32, 60, 64), pred_iou_thresh=0.45) is not None
 
 
+class Islands(FixedDecoder):
+    """The same with an island in the lower right corner."""
+
+    def forward(self, image, pe, sparse, dense, *, multimask_output):
+        logits, iou = super().forward(image, pe, sparse, dense, multimask_output=multimask_output)
+        logits[..., 26:31, 26:31] = 20.0
+        return logits, iou
+
+
+def test_of_one_piece_only_what_the_fragment_lies_on_is_the_answer(blob_model):
+    blob_model.sam.mask_decoder = Islands(WHOLE, WHOLE, WHOLE, iou=(0.9, 0.8, 0.9))
+    scattered = reprompt(blob_model, IMAGE, fragment(32, 32, 60, 64))
+    whole = reprompt(blob_model, IMAGE, fragment(32, 32, 60, 64), one_piece=True)
+    assert scattered is not None
+    assert whole is not None
+    assert scattered.box.x1 > 115
+    assert abs(whole.area - 48 * 32) < 100
+    assert whole.box.x1 < 90
+
+
 def test_no_mask_at_all_is_nothing(blob_model):
     blob_model.sam.mask_decoder = FixedDecoder((0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), iou=(0.9, 0.9, 0.9))
     assert reprompt(blob_model, IMAGE, fragment(32, 32, 60, 64)) is None

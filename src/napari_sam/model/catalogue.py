@@ -9,6 +9,7 @@ from typing import Literal
 
 from napari_sam.errors import CheckpointError
 from napari_sam.model import registry
+from napari_sam.model.own_models import OwnModel, own_models
 from napari_sam.model.registry import CheckpointEntry, size_text
 from napari_sam.model.storage import Place, StoredCheckpoint, find_checkpoint, how_to_get, verify_checkpoint
 
@@ -22,8 +23,8 @@ class ModelStatus:
     size_bytes: int | None
     """Of the file on this machine, else as published; None where neither is known."""
     licence: str
-    where: Place | Literal["not downloaded", "missing"]
-    """"missing" is a built-in that this installation lacks."""
+    where: Place | Literal["own file", "not downloaded", "missing"]
+    """"missing" is a built-in that this installation lacks, or a file of the user's own that is gone."""
     path: Path | None
     hash_kind: str | None
     """Which hash of the published file is known; None for a built-in, which is verified by loading it."""
@@ -43,6 +44,17 @@ class Verification:
 def list_models() -> tuple[ModelStatus, ...]:
     """Every registered model, in the registry's order, and where it is. Reads no checkpoint, loads no torch."""
     return tuple(_status(entry) for entry in registry.REGISTRY.values())
+
+
+def list_own_models() -> tuple[ModelStatus, ...]:
+    """The user's own checkpoints, as rows like those of :func:`list_models`; the name is the file's without its ending.
+
+    Raises
+    ------
+    CheckpointError
+        If the list of them is damaged.
+    """
+    return tuple(_own_status(own) for own in own_models())
 
 
 def verify_models(names: Iterable[str] = ()) -> tuple[Verification, ...]:
@@ -85,6 +97,21 @@ def _status(entry: CheckpointEntry) -> ModelStatus:
         path=None if stored is None else stored.path,
         hash_kind=entry.hash_kind,
         good_at=entry.good_at,
+    )
+
+
+def _own_status(own: OwnModel) -> ModelStatus:
+    path = Path(own.path)
+    here = path.is_file()
+    return ModelStatus(
+        name=path.stem,
+        architecture="own",
+        size_bytes=path.stat().st_size if here else None,
+        licence="your own",
+        where="own file" if here else "missing",
+        path=path,
+        hash_kind=None,
+        good_at=own.about,
     )
 
 

@@ -122,7 +122,7 @@ def _fetch_from_any(entry: CheckpointEntry, folder: Path, report: Report) -> Pat
             failures.append(error)
     if not failures:
         raise DownloadError(how_to_get(entry))
-    raise DownloadError("\n".join(map(str, failures)))
+    raise DownloadError("\n".join(map(str, failures))) from failures[-1]
 
 
 def _fetch(entry: CheckpointEntry, url: str, folder: Path, report: Report) -> Path:

@@ -1,7 +1,7 @@
 """The mask decoder for many prompts on one image: the same answers as `MaskDecoder.predict_all`, several times faster.
 
-For inference without mask prompts, where all prompt sets share the image embedding. Nothing is approximated; the
-linear maps are only applied where they cost least:
+For inference where all prompt sets share the image embedding and the dense prompt embedding: without mask prompts, or
+with a single prompt set. Nothing is approximated; the linear maps are only applied where they cost least:
 
 - before the first image update the image side is the same for all prompts, and is projected once an image;
 - later the image tokens are thousands and the prompt tokens a handful, so what the image tokens would be multiplied

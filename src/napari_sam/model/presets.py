@@ -27,5 +27,6 @@ NANO = SamConfig(
     iou_head_hidden_dim=128,
     position_scales=(1.0, 2.0, 4.0, 8.0),
     has_proposals=True,
+    has_instances=True,
 )
 """What `napari-sam train` builds anew, small enough for laptops without a GPU; the weights carry it in their header."""

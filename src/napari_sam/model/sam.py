@@ -1,4 +1,4 @@
-"""The whole network: image encoder, prompt encoder, mask decoder and, where there is one, the proposal head."""
+"""The whole network: image encoder, prompt encoder, mask decoder and, where there are any, the heads of our own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from napari_sam.model.config import ConvConfig, SamConfig, TinyVitConfig, VitConfig
 from napari_sam.model.conv_encoder import ConvEncoder
+from napari_sam.model.instance_head import InstanceHead
 from napari_sam.model.mask_decoder import MaskDecoder
 from napari_sam.model.prompt_encoder import PromptEncoder
 from napari_sam.model.proposal_head import ProposalHead
@@ -34,6 +35,7 @@ class Sam(nn.Module):
         prompt_encoder: PromptEncoder,
         mask_decoder: MaskDecoder,
         proposal_head: ProposalHead | None,
+        instance_head: InstanceHead | None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -41,6 +43,7 @@ class Sam(nn.Module):
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
         self.proposal_head = proposal_head
+        self.instance_head = instance_head
         # Not persistent: the published checkpoints do not hold them.
         self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False)
@@ -77,6 +80,7 @@ def build_sam(config: SamConfig) -> Sam:
         prompt_encoder=prompt_encoder,
         mask_decoder=mask_decoder,
         proposal_head=ProposalHead(width) if config.has_proposals else None,
+        instance_head=InstanceHead(width) if config.has_instances else None,
     )
 
 

@@ -18,6 +18,7 @@ from napari_sam.predict.embedding import ImageEmbedding, check_image, embed_imag
 from napari_sam.predict.filtering import (
     is_cut_by_crop,
     mask_and_stability,
+    piece_of_point,
     without_covered,
     without_duplicates,
     without_small_regions,
@@ -136,9 +137,11 @@ def _iter_kept(
             window, pixels, stability = mask_and_stability(
                 mask_logits, upsampler, threshold=threshold, offset=config.stability_score_offset
             )
+            x, y = points_xy[p].tolist()
+            if config.one_piece:
+                pixels = piece_of_point(pixels, window, (x, y))
             area = np.count_nonzero(pixels)
             if stability >= config.stability_score_thresh and 0 < area <= max_area:
-                x, y = points_xy[p].tolist()
                 yield Mask.from_window(
                     pixels,
                     window,

@@ -40,6 +40,9 @@ class AutoMaskConfig:
     published."""
     mask_choice: MaskChoice = "all"
     """Which of a point's three masks go on to the filters: "all", as published, or the "best" by predicted IoU."""
+    one_piece: bool = False
+    """Keep of each mask only the connected piece that its point lies on, or the largest where the point lies beside
+    the mask: for objects that are never in pieces, such as cells."""
     crop_n_layers: int = 0
     """Layers of zoomed crops besides the whole image; layer i has 2**i x 2**i crops."""
     crop_nms_thresh: float = 0.7

@@ -16,6 +16,7 @@ from napari_sam.model.fast_decoder import PROMPTS_AT_ONCE, PreparedImage
 from napari_sam.model.mask_decoder import MaskDecoder
 from napari_sam.predict.devices import Precision, autocast, iter_batches
 from napari_sam.predict.embedding import ImageEmbedding
+from napari_sam.predict.instances import InstanceMap
 from napari_sam.predict.prompts import Prompts, check_prompts
 from napari_sam.predict.upsampling import LogitUpsampler
 
@@ -162,15 +163,16 @@ def iter_answers(
 ) -> Iterator[Answers]:
     """Answers to checked prompts, batch by batch, so that a caller can leave out what it does not need.
 
-    On the CPU and without mask prompts, prompt sets share the work on the image and masks are computed when wanted
-    (:mod:`napari_sam.model.fast_decoder`); the plain decoder answers everything else.
+    On the CPU, prompt sets without mask prompts share the work on the image and masks are computed when wanted
+    (:mod:`napari_sam.model.fast_decoder`), which a single one with a mask gains from as well; the plain decoder answers
+    everything else.
     """
     sam = model.sam
     embed = _prompt_embedder(model, embedding, prompts)
+    # The dense embedding of a mask prompt is its own, so prompt sets with masks share nothing; but one alone has it.
+    one_dense = prompts.mask_logits is None or len(prompts) == 1
     # A decoder of another kind is no MaskDecoder and has its own way.
-    shares_work = (
-        model.device.type == "cpu" and prompts.mask_logits is None and isinstance(sam.mask_decoder, MaskDecoder)
-    )
+    shares_work = model.device.type == "cpu" and one_dense and isinstance(sam.mask_decoder, MaskDecoder)
     with torch.inference_mode():
         image_pe = sam.prompt_encoder.get_dense_pe()  # (1, C, h, w)
         shared = None
@@ -186,8 +188,36 @@ def iter_answers(
         return Answers(part, iou.float(), logits.float().__getitem__)
 
     size = batch_size if shared is None else min(batch_size, PROMPTS_AT_ONCE)
+    instances = embedding.instances
+    regions = None if instances is None else instances.labels_for(prompts, embedding.frame)  # (P,)
     for _, answers in iter_batches(len(prompts), size, answer):
-        yield answers
+        yield answers if instances is None or regions is None else with_regions(answers, instances, regions)
+
+
+def with_regions(answers: Answers, instances: InstanceMap, regions: NDArray[np.int64]) -> Answers:
+    """`answers` in which regions stand in the place of the masks rated lowest.
+
+    `regions` (P,) says which region agrees with each prompt set, 0 for none. Of several masks for an ambiguous prompt
+    the lowest always gives way; a single one only to a region that is rated higher.
+    """
+    rating = answers.predicted_iou  # (p, M)
+    mine = torch.from_numpy(regions[answers.part]).to(rating.device)
+    of_region = torch.from_numpy(instances.ratings).to(rating.device)[mine]  # (p,)
+    lowest, column = rating.min(dim=1)
+    gives_way = (mine > 0) & ((of_region > lowest) | (rating.shape[1] > 1))
+    replaced = torch.zeros_like(rating, dtype=torch.bool).scatter_(1, column[:, None], gives_way[:, None])
+
+    def logits_of(chosen: Tensor) -> Tensor:
+        decoded = answers.logits_of(chosen & ~replaced)  # (n', h, w)
+        logits = decoded.new_empty((int(chosen.sum()), *decoded.shape[1:]))
+        is_region = replaced[chosen]
+        logits[~is_region] = decoded
+        labels = mine[:, None].expand_as(chosen)[chosen & replaced].tolist()
+        for row, label in zip(torch.nonzero(is_region)[:, 0].tolist(), labels, strict=True):
+            logits[row] = torch.from_numpy(instances.logits_of(label)).to(logits.device)
+        return logits
+
+    return Answers(answers.part, torch.where(replaced, of_region[:, None], rating), logits_of)
 
 
 def _shared_answers(image: PreparedImage, part: slice, sparse: Tensor, *, multimask: bool) -> Answers:

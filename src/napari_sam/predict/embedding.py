@@ -13,6 +13,7 @@ from torch import Tensor
 from napari_sam.errors import ImageError, PromptError
 from napari_sam.geometry import ModelFrame
 from napari_sam.predict.devices import Precision, autocast
+from napari_sam.predict.instances import InstanceMap, find_instances
 
 if TYPE_CHECKING:
     from napari_sam.model.loading import SamModel
@@ -30,11 +31,19 @@ class ImageEmbedding:
     """(2h, 2w) float32 logits of "an object's centre lies here", over the padded frame; None without the head."""
     model_name: str
     """Which model made it: an embedding means nothing to another one."""
+    instances: InstanceMap | None = None
+    """The regions of the image; None without the instance head."""
 
     @property
     def low_res_size(self) -> tuple[int, int]:
         """(h, w) of the decoder's mask logits: it upscales the embedding four times (paper, appendix A)."""
         return 4 * self.embedding.shape[2], 4 * self.embedding.shape[3]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it holds."""
+        heads = 0 if self.proposals is None else self.proposals.nbytes
+        return self.embedding.nbytes + heads + (0 if self.instances is None else self.instances.nbytes)
 
     def require_model(self, model: SamModel) -> None:
         """Raise PromptError unless `model` made this embedding."""
@@ -74,8 +83,18 @@ def embed_image(model: SamModel, image: np.ndarray, *, precision: Precision = "a
     pixels = _resized(image, frame.input_size).to(model.device, torch.float32)  # (1, 3, h, w)
     with torch.no_grad(), autocast(model.device, precision):
         embedding = sam.image_encoder(sam.preprocess(pixels))  # (1, C, h, w)
-        centres = None if sam.proposal_head is None else sam.proposal_head(embedding)[0, 0].float()  # (2h, 2w)
-    return ImageEmbedding(embedding.float(), frame, centres, model.name)
+    return with_heads(model, embedding.float(), frame)
+
+
+def with_heads(model: SamModel, embedding: Tensor, frame: ModelFrame) -> ImageEmbedding:
+    """What the encoder made, (1, C, h, w) float32 on the model's device, with all that the model's heads see in it."""
+    sam = model.sam
+    with torch.no_grad():
+        centres = None if sam.proposal_head is None else sam.proposal_head(embedding)[0, 0]  # (2h, 2w)
+        instances = None
+        if sam.instance_head is not None and centres is not None:
+            instances = find_instances(sam.instance_head, embedding, centres, frame)
+    return ImageEmbedding(embedding, frame, centres, model.name, instances)
 
 
 def check_image(image: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam.geometry import Box, Mask, mask_nms, nms, remove_small_regions
+from napari_sam.geometry import Box, Mask, mask_nms, nms, piece_at, remove_small_regions
 from napari_sam.predict.upsampling import LogitUpsampler
 
 EDGE_TOLERANCE_PX = 20
@@ -46,6 +46,13 @@ def mask_and_stability(
     outer = int(np.count_nonzero(upsampled > threshold - offset))
     inner = int(np.count_nonzero(upsampled > threshold + offset))
     return window, upsampled > threshold, inner / max(outer, 1)
+
+
+def piece_of_point(pixels: NDArray[np.bool_], window: Box, point_xy: tuple[float, float]) -> NDArray[np.bool_]:
+    """The connected piece of a mask that a point of the image lies on, or its largest; as large as `window`."""
+    x, y = point_xy
+    # A point at whole numbers is the centre of that pixel.
+    return piece_at(pixels, math.floor(y + 0.5) - window.y0, math.floor(x + 0.5) - window.x0)
 
 
 def is_cut_by_crop(box: Box, crop: Box, image_size: tuple[int, int]) -> bool:

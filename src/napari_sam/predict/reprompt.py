@@ -12,7 +12,7 @@ from napari_sam.geometry import Mask, interior_points, intersection_area, mask_i
 from napari_sam.predict.decoding import iter_decoded
 from napari_sam.predict.devices import Precision
 from napari_sam.predict.embedding import embed_image
-from napari_sam.predict.filtering import mask_and_stability
+from napari_sam.predict.filtering import mask_and_stability, piece_of_point
 from napari_sam.predict.prompts import Prompts
 from napari_sam.predict.upsampling import LogitUpsampler
 
@@ -36,6 +36,7 @@ def reprompt(
     fragment: Mask,
     *,
     pred_iou_thresh: float = 0.0,
+    one_piece: bool = False,
     precision: Precision = "auto",
 ) -> Mask | None:
     """The object of `fragment` as the model sees it in a larger window.
@@ -52,6 +53,8 @@ def reprompt(
         The part that is known, in pixels of `window_image`.
     pred_iou_thresh : float
         Masks whose predicted IoU is not above this are no answer, as in automatic masks.
+    one_piece : bool
+        Whether only the piece of a mask counts that the fragment's most interior point lies on, as in automatic masks.
 
     Returns
     -------
@@ -76,6 +79,8 @@ def reprompt(
             window, pixels, stability = mask_and_stability(
                 mask_logits, upsampler, threshold=model.sam.config.mask_threshold, offset=STABILITY_OFFSET
             )
+            if one_piece:
+                pixels = piece_of_point(pixels, window, points[0].tolist())
             mask = Mask.from_window(
                 pixels,
                 window,

@@ -1,0 +1,229 @@
+"""Regions of the instance head: where they are, which prompts ask for them, and how they stand beside the decoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_sam.geometry import ModelFrame
+from napari_sam.model.instance_head import RATED_FEATURES, InstanceHead
+from napari_sam.predict import AutoMaskConfig, embed_image, generate_masks, predict_masks
+from napari_sam.predict.decoding import Answers, with_regions
+from napari_sam.predict.instances import FAR, InstanceMap, find_instances, region_features
+from napari_sam.predict.prompts import check_prompts
+
+FRAME = ModelFrame((128, 128), 128)
+LOW = (32, 32)
+
+
+class PaintedInstances(nn.Module):
+    """An instance head that sees what it was told: discs of (row, column, radius) in its 32 x 32 map."""
+
+    def __init__(self, *discs: tuple[int, int, int], rating: float = 0.9) -> None:
+        super().__init__()
+        self.discs, self.rating = discs, rating
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        y, x = np.indices((4 * embedding.shape[2], 4 * embedding.shape[3]))
+        depth = np.max([r - np.hypot(y - cy, x - cx) for cy, cx, r in self.discs], axis=0)
+        maps = np.stack([np.clip(2 * depth, -6, 6), -4 * np.ones_like(depth)])
+        return torch.from_numpy(maps.astype(np.float32))[None]
+
+    def rate(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(features),), self.rating)
+
+
+def heat_at(*cells: tuple[int, int]) -> torch.Tensor:
+    heat = torch.full((16, 16), -6.0)
+    for row, column in cells:
+        heat[row, column] = 3.0
+    return heat
+
+
+def two_discs(rating: float = 0.9) -> InstanceMap:
+    head = PaintedInstances((8, 8, 5), (22, 22, 6), rating=rating)
+    return find_instances(head, torch.zeros(1, 4, 8, 8), heat_at((4, 4), (11, 11)), FRAME)
+
+
+def disc(cy: int, cx: int, radius: int) -> np.ndarray:
+    y, x = np.indices(LOW)
+    return np.hypot(y - cy, x - cx) < radius
+
+
+def prompts(**given: object):
+    return check_prompts((128, 128), LOW, **given)
+
+
+def test_each_centre_grows_to_the_region_it_lies_in():
+    found = two_discs()
+    assert len(found) == 2
+    by_place = {int(found.labels[8, 8]): disc(8, 8, 5), int(found.labels[22, 22]): disc(22, 22, 6)}
+    for label, expected in by_place.items():
+        np.testing.assert_array_equal(found.labels == label, expected)
+        np.testing.assert_array_equal(found.logits_of(label) > 0, expected)
+
+
+def test_foreground_without_a_centre_is_no_region():
+    head = PaintedInstances((8, 8, 5), (22, 22, 6))
+    found = find_instances(head, torch.zeros(1, 4, 8, 8), heat_at((4, 4)), FRAME)
+    np.testing.assert_array_equal(found.labels > 0, disc(8, 8, 5))
+
+
+def test_an_image_without_centres_has_no_regions_and_answers_nothing():
+    found = find_instances(PaintedInstances((8, 8, 5)), torch.zeros(1, 4, 8, 8), heat_at(), FRAME)
+    assert len(found) == 0
+    assert found.labels_for(prompts(points_xy=[[32, 32]]), FRAME).tolist() == [0]
+
+
+def test_there_are_no_regions_in_the_padding():
+    wide = ModelFrame((64, 128), 128)
+    head = PaintedInstances((8, 8, 5), (22, 22, 6))
+    found = find_instances(head, torch.zeros(1, 4, 8, 8), heat_at((4, 4), (11, 11)), wide)
+    assert found.labels.shape == LOW
+    assert not found.labels[16:].any()
+    assert len(found) == 1
+
+
+def test_touching_regions_part_between_their_centres():
+    head = PaintedInstances((16, 11, 6), (16, 21, 6))
+    found = find_instances(head, torch.zeros(1, 4, 8, 8), heat_at((8, 5), (8, 10)), FRAME)
+    left, right = int(found.labels[16, 11]), int(found.labels[16, 21])
+    assert left != right
+    assert min(left, right) > 0
+    assert (found.logits_of(left)[found.labels == right] < 0).all()
+
+
+def test_far_from_a_region_its_logits_are_low_whatever_else_is_there():
+    found = two_discs()
+    logits = found.logits_of(int(found.labels[8, 8]))
+    assert logits[22, 22] == FAR
+    assert logits[8, 8] > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"points_xy": [[32, 32]]}, "first"),
+        ({"points_xy": [[88, 88]]}, "second"),
+        ({"points_xy": [[60, 60]]}, None),
+        ({"points_xy": [[32, 32], [36, 32]]}, "first"),
+        ({"points_xy": [[32, 32], [88, 88]]}, None),
+        ({"points_xy": [[32, 32], [60, 60]], "point_labels": [1, 0]}, "first"),
+        ({"points_xy": [[32, 32], [36, 32]], "point_labels": [1, 0]}, None),
+        ({"points_xy": [[60, 60]], "point_labels": [0]}, None),
+        ({"points_xy": [[32, 32], [88, 88]], "point_labels": [1, -1]}, "first"),
+        ({"boxes_xyxy": [[14, 14, 52, 52]]}, "first"),
+        ({"boxes_xyxy": [[0, 0, 128, 128]]}, None),
+        ({"boxes_xyxy": [[14, 14, 52, 52]], "points_xy": [[32, 32]], "point_labels": [0]}, None),
+        ({"mask_logits": np.zeros(LOW)}, None),
+    ],
+    ids=[
+        "a point in the first",
+        "a point in the second",
+        "a point on background",
+        "two points in one",
+        "two points in two",
+        "a negative point outside",
+        "a negative point inside",
+        "only a negative point",
+        "padding says nothing",
+        "a box around the first",
+        "a box around everything",
+        "a box, but a negative point inside",
+        "only a mask",
+    ],
+)
+def test_a_region_answers_prompts_that_it_agrees_with(given, expected):
+    found = two_discs()
+    names = {0: None, int(found.labels[8, 8]): "first", int(found.labels[22, 22]): "second"}
+    assert [names[label] for label in found.labels_for(prompts(**given), FRAME).tolist()] == [expected]
+
+
+def test_a_batch_of_prompts_is_answered_one_by_one():
+    found = two_discs()
+    asked = prompts(points_xy=[[[32, 32]], [[60, 60]], [[88, 88]]])
+    labels = found.labels_for(asked, FRAME)
+    assert labels.tolist() == [found.labels[8, 8], 0, found.labels[22, 22]]
+
+
+def decoder_says(ratings: list[list[float]]) -> Answers:
+    """Answers whose mask m of set p is filled with the number 10 p + m."""
+    rating = torch.tensor(ratings)
+    number = 10.0 * torch.arange(rating.shape[0])[:, None] + torch.arange(rating.shape[1])
+    filled = number[..., None, None].expand(*rating.shape, *LOW)
+    return Answers(slice(0, len(ratings)), rating, filled.__getitem__)
+
+
+@pytest.mark.parametrize("chosen", [[[1, 1, 1], [1, 1, 1]], [[0, 1, 0], [1, 0, 1]], [[0, 0, 1], [0, 0, 0]]])
+def test_of_three_masks_the_one_rated_lowest_gives_way_to_the_region(chosen):
+    found = two_discs(rating=0.3)
+    first = int(found.labels[8, 8])
+    answers = with_regions(decoder_says([[0.8, 0.1, 0.7], [0.5, 0.6, 0.4]]), found, np.array([first, 0]))
+    np.testing.assert_allclose(answers.predicted_iou, [[0.8, 0.3, 0.7], [0.5, 0.6, 0.4]])
+    wanted = torch.tensor(chosen, dtype=torch.bool)
+    logits = answers.logits_of(wanted)
+    for row, (p, m) in zip(logits, torch.nonzero(wanted).tolist(), strict=True):
+        expected = torch.from_numpy(found.logits_of(first)) if (p, m) == (0, 1) else torch.full(LOW, 10.0 * p + m)
+        torch.testing.assert_close(row, expected)
+
+
+@pytest.mark.parametrize(("rating", "expected"), [(0.9, [0.9]), (0.2, [0.5])], ids=["better", "worse"])
+def test_a_single_mask_gives_way_only_to_a_better_region(rating, expected):
+    found = two_discs(rating=rating)
+    answers = with_regions(decoder_says([[0.5]]), found, np.array([int(found.labels[8, 8])]))
+    np.testing.assert_allclose(answers.predicted_iou[0], expected)
+
+
+def test_region_features_of_a_square_are_those_counted_by_hand():
+    regions = np.zeros((6, 8), dtype=np.int32)
+    regions[1:4, 1:4], regions[1:4, 4:6] = 1, 2  # 3 x 3 beside 3 x 2
+    foreground = np.where(regions > 0, 0.8, 0.1).astype(np.float32)
+    border = np.full(regions.shape, 0.25, dtype=np.float32)
+    border[2, 2] = 0.05  # the only inner pixel
+    first, second = region_features(regions, foreground, border, np.array([0.7, 0.6], dtype=np.float32))
+    np.testing.assert_allclose(first, [0.7, 0.8, 0.25, 0.05, np.log(9) / 8, 3 / 8], rtol=1e-5)
+    np.testing.assert_allclose(second, [0.6, 0.8, 0.25, 0.0, np.log(6) / 8, 3 / 6], rtol=1e-5)
+    assert len(first) == RATED_FEATURES
+
+
+def with_instances(proposing_model, rating: float):
+    proposing_model.sam.instance_head = PaintedInstances((9, 9, 5), (9, 25, 5), rating=rating)
+    return proposing_model
+
+
+def test_a_click_in_a_region_is_answered_with_it(proposing_model, clouds):
+    model = with_instances(proposing_model, rating=5.0)
+    embedding = embed_image(model, clouds(128, 128))
+    prediction = predict_masks(model, embedding, points_xy=[[36, 36]])
+    best = int(prediction.predicted_iou[0].argmax())
+    assert prediction.predicted_iou[0, best] == 5.0
+    np.testing.assert_array_equal(prediction.low_res_logits[0, best] > 0, disc(9, 9, 5))
+    assert prediction.low_res_logits.shape[1] == 3
+
+
+def test_automatic_masks_offer_the_regions_of_the_proposals(proposing_model, clouds):
+    model = with_instances(proposing_model, rating=5.0)
+    config = AutoMaskConfig(prompts="proposals", mask_choice="best", pred_iou_thresh=2.0, stability_score_thresh=0.0)
+    masks = generate_masks(model, clouds(128, 128), config)
+    assert len(masks) == 2
+    assert {m.predicted_iou for m in masks} == {5.0}
+
+
+def test_the_rating_lies_between_0_and_1_and_learns():
+    torch.manual_seed(0)
+    head = InstanceHead(8)
+    features = torch.rand(64, RATED_FEATURES)
+    target = features[:, 1]
+    optimizer = torch.optim.Adam(head.rating.parameters(), lr=0.03)
+    before = float(((head.rate(features) - target) ** 2).mean().detach())
+    for _ in range(150):
+        loss = ((head.rate(features) - target) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    rated = head.rate(features).detach()
+    assert float(loss.detach()) < before / 3
+    assert float(rated.min()) >= 0
+    assert float(rated.max()) <= 1
