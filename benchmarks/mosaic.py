@@ -4,7 +4,8 @@
 
 Each mosaic is composed of the same fields (flipped in turn) and segmented by `napari-sam segment` in its own
 process; the fields are also segmented alone. Printed are, for each side: peak memory, time, objects, and for the true
-objects that no field border cuts the mean IoU with the label that fits best, next to that of the fields alone.
+objects that no border cuts the mean IoU with the label that fits best, next to that of the very same objects in the
+fields alone. Their difference has a standard error, as the model sees each object at another place of a tile.
 Without `--fields` the fields are generated nuclei. `--large` lays discs over the mosaic that are wider than a tile.
 """
 
@@ -16,6 +17,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -29,7 +31,11 @@ from napari_sam.workflows.segmentation import segment_array
 
 LARGE_RADIUS_PX = 420
 """Discs of this radius are wider than a tile of the built-in model reads."""
+MARGIN_PX = 64
+"""No other object is wider."""
 STRIP_PX = 2048
+TWICE_IOU = 0.4
+"""Two labels that both have this IoU with one true object show it twice (or in two halves)."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,19 @@ def _mark_cut(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(np.isin(labels, edge[edge > 0]), -labels, labels)
 
 
-def compose(fields: list[Field], side: int, folder: Path, *, large: bool) -> tuple[zarr.Array, int]:
-    """Write the mosaic, strip by strip; its true labels, and the first label of the discs laid over it."""
+@dataclass(frozen=True)
+class Mosaic:
+    """The truth of a composed image."""
+
+    truth: zarr.Array
+    """Object `label` of the field in place `number` has the label `number * step + label`."""
+    step: int
+    first_large: int
+    """The first label of the discs laid over it."""
+
+
+def compose(fields: list[Field], side: int, folder: Path, *, large: bool) -> Mosaic:
+    """Write the mosaic and its true labels, strip by strip."""
     height, width = fields[0].labels.shape
     image = zarr.create_array(
         folder / f"mosaic{side}.zarr", shape=(side, side, 3), chunks=(1024, 1024, 3), dtype="u1", overwrite=True
@@ -77,60 +94,85 @@ def compose(fields: list[Field], side: int, folder: Path, *, large: bool) -> tup
             pixels[:, x : x + w] = field.image[flip][:h, :w]
             part = field.labels[flip][:h, :w]
             if (h, w) != (height, width):
-                part = _mark_cut(np.abs(part)) * np.where(part < 0, -1, 1)
+                part = np.minimum(part, _mark_cut(np.abs(part)))  # cut by either border
             labels[:, x : x + w] = np.sign(part) * (np.abs(part) + number * step) * (part != 0)
             number += 1
         image[y : y + height], truth[y : y + height] = pixels, labels
     if large:
         _add_discs(image, truth, number * step)
-    return truth, number * step
+    return Mosaic(truth, step, number * step)
 
 
 def _add_discs(image: zarr.Array, truth: zarr.Array, first_label: int) -> None:
     side, r = truth.shape[0], LARGE_RADIUS_PX
-    y, x = np.indices((2 * r, 2 * r)) - r + 0.5
+    y, x = np.indices((2 * (r + MARGIN_PX), 2 * (r + MARGIN_PX))) - (r + MARGIN_PX) + 0.5
     disc = x**2 + y**2 < r**2
     shade = (170 + 20 * np.sin(x / 9) * np.sin(y / 11)).astype(np.uint8)
     for i, place in enumerate(range(700, side - 3 * r, 3 * r)):
-        window = np.s_[place : place + 2 * r, place : place + 2 * r]
-        pixels, labels = image[window], truth[window]
+        around = slice(place - MARGIN_PX, place + 2 * r + MARGIN_PX)
+        pixels, labels = image[around, around], truth[around, around]
         pixels[disc] = shade[disc][:, None]
         edge_cut = np.unique(labels[disc & (labels > 0)])
         labels[np.isin(labels, edge_cut)] *= -1  # partly covered: not judged
         labels[disc] = first_label + i
-        image[window], truth[window] = pixels, labels
+        image[around, around], truth[around, around] = pixels, labels
 
 
-def judge(truth: NDArray[np.int64], found: NDArray[np.integer]) -> tuple[NDArray[np.float64], int]:
-    """Best IoU of each uncut true object; and how many of them more than one label covers by half of that label."""
+def judge(truth: NDArray[np.int64], found: NDArray[np.integer]) -> tuple[dict[int, float], int]:
+    """IoU of each uncut true object with the label that fits best; and how many of them are found twice."""
     positive = np.where(truth > 0, truth, 0)
     overlaps = find_overlaps(positive, found)
-    hits = np.bincount(overlaps.true_index[overlaps.iou > 0.4], minlength=overlaps.n_true)
-    return overlaps.best_iou(), int((hits > 1).sum())
+    hits = np.bincount(overlaps.true_index[overlaps.iou > TWICE_IOU], minlength=overlaps.n_true)
+    labels = np.unique(positive[positive > 0]).tolist()
+    return dict(zip(labels, overlaps.best_iou().tolist(), strict=True)), int((hits > 1).sum())
 
 
-def judge_mosaic(truth: zarr.Array, found: zarr.Array, margin: int) -> tuple[dict[int, float], int]:
-    """:func:`judge` strip by strip, by label; an object counts in the strip that holds its first row."""
+def judge_mosaic(truth: zarr.Array, found: zarr.Array) -> tuple[dict[int, float], int]:
+    """:func:`judge` strip by strip; an object counts in the strip that holds its first row."""
     scores: dict[int, float] = {}
     doubles = 0
     for y in range(0, truth.shape[0], STRIP_PX):
-        rows = slice(y, min(y + STRIP_PX + margin, truth.shape[0]))
-        true, label = truth[rows], found[rows]
-        ids = np.unique(true[:STRIP_PX][true[:STRIP_PX] > 0])
-        new = ids[~np.isin(ids, list(scores))]
-        whole = np.where(np.isin(true, new), true, 0)
-        best, twice = judge(whole, label)
-        scores.update(zip(np.unique(whole[whole > 0]).tolist(), best.tolist(), strict=True))
+        rows = slice(y, min(y + STRIP_PX + 2 * LARGE_RADIUS_PX + MARGIN_PX, truth.shape[0]))
+        true = truth[rows]
+        begun = np.unique(true[:STRIP_PX])
+        new = begun[(begun > 0) & ~np.isin(begun, list(scores))]
+        in_strip, twice = judge(np.where(np.isin(true, new), true, 0), found[rows])
+        scores.update(in_strip)
         doubles += twice
     return scores, doubles
 
 
-def run(image: Path, output: Path, model: str) -> dict[str, object]:
+def segment_in_process(image: Path, output: Path, model: str) -> dict[str, Any]:
     """`napari-sam segment` in a process of its own; its report."""
     report = output.with_suffix(".json")
     command = [sys.executable, "-m", "napari_sam.cli", "segment", str(image), "-o", str(output), "--axes", "YXS"]
     subprocess.run([*command, "--model", model, "--report", str(report), "--restart"], check=True)
     return json.loads(report.read_text())
+
+
+def judge_alone(fields: list[Field], model: str) -> list[dict[int, float]]:
+    """The scores of each field segmented alone."""
+    loaded = load_model(model)
+    judged = [judge(field.labels, segment_array(field.image, loaded)) for field in fields]
+    scores = [iou for by_label, _ in judged for iou in by_label.values()]
+    print(
+        f"fields alone: {len(fields)} fields, {len(scores)} uncut objects, mean IoU {np.mean(scores):.4f}, "
+        f"found {np.mean(np.array(scores) > 0.5):.4f}, found twice {sum(doubles for _, doubles in judged)}"
+    )
+    return [by_label for by_label, _ in judged]
+
+
+def print_agreement(scores: dict[int, float], alone: list[dict[int, float]], step: int, doubles: int) -> None:
+    """The same objects in the mosaic and in the fields alone."""
+    pairs = np.array([(iou, alone[label // step % len(alone)][label % step]) for label, iou in scores.items()])
+    here, there = pairs.mean(axis=0)
+    error = np.std(pairs[:, 0] - pairs[:, 1]) / len(pairs) ** 0.5
+    found_here, found_there = (pairs > 0.5).mean(axis=0)
+    print(
+        f"  {len(pairs)} uncut true ones: mean IoU {here:.4f}, the same ones alone {there:.4f} "
+        f"(ratio {here / there:.4f}, standard error {error / there:.4f}), found {found_here:.4f}, alone "
+        f"{found_there:.4f}; found twice {doubles}"
+    )
 
 
 def main() -> None:
@@ -144,31 +186,25 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     fields = load_fields(args.fields, args.count)
-    model = load_model(args.model)
-    alone = np.concatenate([judge(f.labels, segment_array(f.image, model))[0] for f in fields])
-    print(
-        f"fields alone: {len(fields)} fields, {len(alone)} uncut objects, mean IoU {alone.mean():.4f}, "
-        f"found {np.mean(alone > 0.5):.4f}"
-    )
-    peaks = []
+    alone = judge_alone(fields, args.model)
+    first_peak = None
     for side in args.sides:
-        truth, first_large = compose(fields, side, args.work, large=args.large)
+        mosaic = compose(fields, side, args.work, large=args.large)
         output = args.work / f"labels{side}.ome.zarr"
-        report = run(args.work / f"mosaic{side}.zarr", output, args.model)
-        by_label, doubles = judge_mosaic(truth, zarr.open_group(output, mode="r")["0"], 2 * LARGE_RADIUS_PX + 64)
-        scores = np.array([iou for label, iou in by_label.items() if label < first_large])
-        large = np.array([iou for label, iou in by_label.items() if label >= first_large])
-        peaks.append(report["peak_rss_mb"])
+        report = segment_in_process(args.work / f"mosaic{side}.zarr", output, args.model)
+        first_peak = first_peak or report["peak_rss_mb"]
         print(
-            f"mosaic {side}: peak {report['peak_rss_mb']:.0f} MB ({peaks[-1] / peaks[0]:.2f} of the first), "
-            f"{sum(report['seconds'].values()):.0f} s {report['seconds']}, {report['objects']} objects\n"
-            f"  {len(scores)} uncut true ones: mean IoU {scores.mean():.4f} "
-            f"({scores.mean() / alone.mean():.4f} of alone), found {np.mean(scores > 0.5):.4f}, found twice {doubles}\n"
+            f"mosaic {side}: peak {report['peak_rss_mb']:.0f} MB ({report['peak_rss_mb'] / first_peak:.2f} of the "
+            f"first), {sum(report['seconds'].values()):.0f} s {report['seconds']}, {report['objects']} objects\n"
             f"  seam cuts {report['seam_cuts']}, prompted again {report['cut_objects_reprompted']}, "
             f"fragments {report['fragments']}"
         )
-        if len(large):
-            print(f"  objects wider than a tile: {len(large)}, mean IoU {large.mean():.3f}, least {large.min():.3f}")
+        by_label, doubles = judge_mosaic(mosaic.truth, zarr.open_group(output, mode="r")["0"])
+        small = {label: iou for label, iou in by_label.items() if label < mosaic.first_large}
+        print_agreement(small, alone, mosaic.step, doubles)
+        large = [iou for label, iou in by_label.items() if label >= mosaic.first_large]
+        if large:
+            print(f"  objects wider than a tile: {len(large)}, mean IoU {np.mean(large):.3f}, least {min(large):.3f}")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def test_failed_tiles_are_listed_and_the_code_is_3(place, capsys, monkeypatch):
 def test_cut_objects_that_failed_are_listed_and_the_code_is_3(place, capsys, monkeypatch):
     stand_in(monkeypatch)
 
-    def fail(model, image, fragment):
+    def fail(model, image, fragment, **settings):
         raise ValueError("no window")
 
     monkeypatch.setattr(segmentation, "reprompt", fail)

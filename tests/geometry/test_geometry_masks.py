@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
 
 from napari_sam.errors import ConfigError, ImageError
-from napari_sam.geometry import Box, Mask, Rle, remove_small_regions, tight_box
+from napari_sam.geometry import Box, Mask, Rle, piece_at, remove_small_regions, tight_box
 
 frames = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=10))
 
@@ -214,6 +214,31 @@ def test_a_mask_without_small_regions_is_left_alone(mode, value):
     cleaned, changed = remove_small_regions(pixels, 100, mode)
     assert not changed
     np.testing.assert_array_equal(cleaned, pixels)
+
+
+def test_the_piece_a_pixel_lies_on_reaches_over_diagonals():
+    pixels = np.zeros((6, 8), dtype=bool)
+    pixels[0, 0] = pixels[1, 1] = True
+    pixels[3:6, 4:8] = True
+    assert np.argwhere(piece_at(pixels, 1, 1)).tolist() == [[0, 0], [1, 1]]
+    np.testing.assert_array_equal(piece_at(pixels, 4, 5), pixels & (np.arange(6) > 2)[:, None])
+
+
+@pytest.mark.parametrize(("row", "column"), [(2, 2), (-1, 0), (0, -1), (6, 0), (0, 8)])
+def test_beside_the_mask_the_piece_is_the_largest(row, column):
+    pixels = np.zeros((6, 8), dtype=bool)
+    pixels[0, :2] = pixels[5, :3] = pixels[5, 7] = True
+    assert np.argwhere(piece_at(pixels, row, column)).tolist() == [[5, 0], [5, 1], [5, 2]]
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((3, 4), bool), np.zeros((0, 0), bool), np.eye(3, dtype=bool)])
+def test_a_mask_of_one_piece_or_none_is_its_own_piece(pixels):
+    np.testing.assert_array_equal(piece_at(pixels, 1, 1), pixels)
+
+
+def test_pieces_of_several_masks_at_once_are_refused():
+    with pytest.raises(ImageError, match=r"must have shape \(H, W\), got \(2, 3, 4\); take the pieces of one"):
+        piece_at(np.zeros((2, 3, 4)), 0, 0)
 
 
 def test_cleaning_leaves_its_input_untouched():

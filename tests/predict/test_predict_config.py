@@ -14,7 +14,7 @@ from oracles.reference import import_segment_anything
 
 NAN = float("nan")
 WRONG = {
-    "prompts": ("boxes", "prompts must be one of auto, grid, proposals, got 'boxes'"),
+    "prompts": ("boxes", "prompts must be one of auto, grid, proposals, instances, got 'boxes'"),
     "mask_choice": ("second", "mask_choice must be one of all, best, got 'second'"),
     "points_per_side": (0, "points_per_side must be at least 1, got 0"),
     "points_per_batch": (0, "points_per_batch must be at least 1"),
@@ -32,6 +32,7 @@ WRONG = {
     "max_mask_fraction": (0, r"max_mask_fraction must lie in \(0, 1\], got 0"),
     "proposal_thresh": (7, r"proposal_thresh must lie in \[0, 1\]"),
     "proposal_min_distance_px": (-1, "proposal_min_distance_px must be at least 0"),
+    "one_piece": ("no", "one_piece must be True or False, got 'no'"),
     "max_proposals": (0, "max_proposals must be at least 1"),
 }
 

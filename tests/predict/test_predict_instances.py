@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from napari_sam.errors import ConfigError
 from napari_sam.geometry import ModelFrame
-from napari_sam.model.instance_head import RATED_FEATURES, InstanceHead
+from napari_sam.model.instance_head import SHAPE_FEATURES, InstanceHead
 from napari_sam.predict import AutoMaskConfig, embed_image, generate_masks, predict_masks
 from napari_sam.predict.decoding import Answers, with_regions
 from napari_sam.predict.instances import FAR, InstanceMap, find_instances, region_features
@@ -25,8 +26,11 @@ class PaintedInstances(nn.Module):
         super().__init__()
         self.discs, self.rating = discs, rating
 
-    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        y, x = np.indices((4 * embedding.shape[2], 4 * embedding.shape[3]))
+    def features(self, embedding: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(1, 1, 4 * embedding.shape[2], 4 * embedding.shape[3])
+
+    def out(self, features: torch.Tensor) -> torch.Tensor:
+        y, x = np.indices(features.shape[2:])
         depth = np.max([r - np.hypot(y - cy, x - cx) for cy, cx, r in self.discs], axis=0)
         maps = np.stack([np.clip(2 * depth, -6, 6), -4 * np.ones_like(depth)])
         return torch.from_numpy(maps.astype(np.float32))[None]
@@ -169,23 +173,42 @@ def test_of_three_masks_the_one_rated_lowest_gives_way_to_the_region(chosen):
         torch.testing.assert_close(row, expected)
 
 
-@pytest.mark.parametrize(("rating", "expected"), [(0.9, [0.9]), (0.2, [0.5])], ids=["better", "worse"])
-def test_a_single_mask_gives_way_only_to_a_better_region(rating, expected):
+@pytest.mark.parametrize(
+    ("rating", "expected"),
+    [(0.9, 0.9), (0.45, 0.45), (0.3, 0.5), (0.39, 0.5)],
+    ids=["better", "reliable", "worse", "hardly worse"],
+)
+def test_a_single_mask_gives_way_to_a_region_that_is_reliable_or_better(rating, expected):
     found = two_discs(rating=rating)
     answers = with_regions(decoder_says([[0.5]]), found, np.array([int(found.labels[8, 8])]))
-    np.testing.assert_allclose(answers.predicted_iou[0], expected)
+    np.testing.assert_allclose(answers.predicted_iou[0], [expected])
 
 
-def test_region_features_of_a_square_are_those_counted_by_hand():
+def test_a_reliable_region_comes_first_and_the_others_keep_their_order():
+    found = two_discs(rating=0.6)
+    answers = with_regions(decoder_says([[0.95, 0.2, 0.5]]), found, np.array([int(found.labels[8, 8])]))
+    first, replaced, last = answers.predicted_iou[0].tolist()
+    assert replaced == pytest.approx(0.6)
+    assert last == pytest.approx(0.5)
+    assert last < first < replaced
+
+
+def test_region_features_of_two_rectangles_are_those_counted_by_hand():
     regions = np.zeros((6, 8), dtype=np.int32)
     regions[1:4, 1:4], regions[1:4, 4:6] = 1, 2  # 3 x 3 beside 3 x 2
-    foreground = np.where(regions > 0, 0.8, 0.1).astype(np.float32)
-    border = np.full(regions.shape, 0.25, dtype=np.float32)
-    border[2, 2] = 0.05  # the only inner pixel
-    first, second = region_features(regions, foreground, border, np.array([0.7, 0.6], dtype=np.float32))
-    np.testing.assert_allclose(first, [0.7, 0.8, 0.25, 0.05, np.log(9) / 8, 3 / 8], rtol=1e-5)
-    np.testing.assert_allclose(second, [0.6, 0.8, 0.25, 0.0, np.log(6) / 8, 3 / 6], rtol=1e-5)
-    assert len(first) == RATED_FEATURES
+    probabilities = np.empty((2, 6, 8))
+    probabilities[0] = np.where(regions > 0, 0.8, 0.1)
+    probabilities[1] = 0.25
+    probabilities[1, 2, 2] = 0.05  # the only inner pixel
+    logits = np.log(probabilities / (1 - probabilities)).astype(np.float32)
+    features = torch.from_numpy(np.stack([regions, 2.0 * (regions == 1)]).astype(np.float32))
+    first, second = region_features(regions, features, logits, np.array([0.7, 0.6], dtype=np.float32)).numpy()
+    logit, middle = np.log(4) / 8, np.median([9, 6])
+    expected = [1, 2, 0.7, logit, 0.8, 0.25, 0.05, np.log(9) / 8, np.log(9 / middle) / 4, 3 / 8]
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
+    expected = [2, 0, 0.6, logit, 0.8, 0.25, 0.0, np.log(6) / 8, np.log(6 / middle) / 4, 3 / 6]
+    np.testing.assert_allclose(second, expected, rtol=1e-5)
+    assert len(first) == 2 + SHAPE_FEATURES
 
 
 def with_instances(proposing_model, rating: float):
@@ -203,7 +226,32 @@ def test_a_click_in_a_region_is_answered_with_it(proposing_model, clouds):
     assert prediction.low_res_logits.shape[1] == 3
 
 
-def test_automatic_masks_offer_the_regions_of_the_proposals(proposing_model, clouds):
+@pytest.mark.parametrize("prompts", ["instances", "auto"])
+def test_automatic_masks_are_the_regions_without_asking_the_decoder(proposing_model, clouds, prompts, monkeypatch):
+    model = with_instances(proposing_model, rating=0.7)
+    monkeypatch.setattr(model.sam, "mask_decoder", None)
+    config = AutoMaskConfig(prompts=prompts, pred_iou_thresh=0.5, stability_score_thresh=0.0)
+    masks = generate_masks(model, clouds(128, 128), config)
+    assert len(masks) == 2
+    assert {m.prompt for m in masks} == {"instance"}
+    for mask, cell in zip(sorted(masks, key=lambda m: m.point_xy), ((4, 4), (4, 12)), strict=True):
+        assert mask.point_xy == (8 * cell[1] + 3.5, 8 * cell[0] + 3.5)
+        assert mask.predicted_iou == pytest.approx(0.7)
+        assert abs(mask.area - 16 * np.count_nonzero(disc(9, 9, 5))) < 0.15 * mask.area
+
+
+def test_regions_rated_below_the_threshold_are_left_out(proposing_model, clouds):
+    model = with_instances(proposing_model, rating=0.4)
+    config = AutoMaskConfig(prompts="instances", pred_iou_thresh=0.5, stability_score_thresh=0.0)
+    assert generate_masks(model, clouds(128, 128), config) == []
+
+
+def test_instances_of_a_model_without_the_head_are_refused(proposing_model, clouds):
+    with pytest.raises(ConfigError, match=r"'small' has no instance head.*use prompts='grid', or 'auto'"):
+        generate_masks(proposing_model, clouds(128, 128), AutoMaskConfig(prompts="instances"))
+
+
+def test_automatic_masks_of_proposals_offer_their_regions(proposing_model, clouds):
     model = with_instances(proposing_model, rating=5.0)
     config = AutoMaskConfig(prompts="proposals", mask_choice="best", pred_iou_thresh=2.0, stability_score_thresh=0.0)
     masks = generate_masks(model, clouds(128, 128), config)
@@ -214,7 +262,7 @@ def test_automatic_masks_offer_the_regions_of_the_proposals(proposing_model, clo
 def test_the_rating_lies_between_0_and_1_and_learns():
     torch.manual_seed(0)
     head = InstanceHead(8)
-    features = torch.rand(64, RATED_FEATURES)
+    features = torch.rand(64, 2 + SHAPE_FEATURES)
     target = features[:, 1]
     optimizer = torch.optim.Adam(head.rating.parameters(), lr=0.03)
     before = float(((head.rate(features) - target) ** 2).mean().detach())

@@ -51,7 +51,9 @@ def test_any_tile_size_gives_the_partition_of_the_whole_image(picture, tmp_path,
 def test_real_tile_sizes_give_the_partition_of_the_whole_image(tmp_path):
     picture = Picture(blobs((1100, 1300), 3, n=120, radius=(4, 90)))
     for core_px in (256, 512, 1024):
-        objects = tiled(picture, tmp_path / str(core_px), core_px=core_px, halo_px=core_px // 8)
+        objects = tiled(
+            picture, tmp_path / str(core_px), core_px=core_px, halo_px=core_px // 8, object_cover_thresh=0.5
+        )
         assert_same_partition(objects, picture)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiling_synthetic import Picture, key_of
@@ -91,6 +93,54 @@ def test_masks_of_one_tile_are_not_compared(tmp_path):
     assert len(merged(tmp_path, [whole, part], [])) == 2
 
 
+COVERED = replace(CONFIG, object_cover_thresh=0.5)
+
+
+def test_a_mask_that_a_better_one_of_the_next_tile_covers_goes(tmp_path):
+    # The left tile sees a cell and a part of the next as one mask; by their IoU of 0.44 the two are not the same.
+    pair, cell = rectangle(84, 10, 102, 50, 0.7), rectangle(84, 10, 92, 50, 0.9)
+    other = rectangle(94, 10, 102, 50, 0.8)
+    objects = merged(tmp_path, [pair], [cell, other], config=COVERED)
+    assert boxes(objects) == [(84, 10, 92, 50), (94, 10, 102, 50)]
+    assert objects.table.label.tolist() == [1, 2]
+    assert objects.summary.covered == 1
+
+
+def test_parts_and_wholes_stay_where_covered_objects_are_not_dropped(tmp_path):
+    whole, part, other_part = rectangle(84, 10, 116, 50, 0.7), rectangle(84, 10, 90, 20), rectangle(100, 10, 116, 50)
+    for config in (CONFIG, replace(CONFIG, object_cover_thresh=1)):
+        objects = merged(tmp_path / str(config.object_cover_thresh), [whole, part], [other_part], config=config)
+        assert len(objects) == 3
+        assert objects.summary.covered == 0
+
+
+def test_a_better_mask_that_is_itself_covered_covers_nothing(tmp_path):
+    best, middle, worst = (
+        rectangle(84, 10, 94, 50, 0.9),
+        rectangle(84, 10, 102, 50, 0.8),
+        rectangle(94, 10, 104, 50, 0.7),
+    )
+    objects = merged(tmp_path, [middle, best], [worst], config=COVERED)
+    assert boxes(objects) == [(84, 10, 94, 50), (94, 10, 104, 50)]
+
+
+def test_a_fragment_that_better_objects_cover_goes_and_is_not_counted(tmp_path):
+    fragment, cell = rectangle(70, 10, 120, 50, 0.7), rectangle(85, 10, 118, 50, 0.9)
+    objects = merged(tmp_path, [fragment], [cell], no_answer, replace(COVERED, merge_iou_thresh=0.9))
+    assert boxes(objects) == [(85, 10, 118, 50)]
+    assert objects.summary.fragments == 0
+    assert not objects.table.touches_seam.any()
+
+
+def test_an_outcome_without_covered_objects_is_read_back(tmp_path):
+    arguments = [rectangle(84, 10, 102, 50, 0.7), rectangle(84, 10, 96, 50, 0.9)], []
+    first = merged(tmp_path, *arguments, config=COVERED)
+    again = merged(tmp_path, *arguments, config=COVERED)
+    assert again.summary == first.summary
+    assert again.mask(0).box == first.mask(0).box == Box(84, 10, 96, 50)
+    assert len(again) == 1
+
+
 def test_a_mask_goes_only_for_one_that_stays(tmp_path):
     # b goes for a, and c is like b but not like a: c stays.
     a, b, c = rectangle(84, 10, 114, 20, 0.99), rectangle(86, 10, 116, 27, 0.95), rectangle(86, 10, 116, 34, 0.9)
@@ -171,9 +221,20 @@ def test_an_object_cut_in_every_tile_comes_out_whole_and_once(tmp_path):
 def test_several_fragments_of_one_object_give_it_once_though_each_is_asked_for(tmp_path):
     # The second fragment is too unlike the first answer to be known by it, its own answer is the same object.
     left, right = rectangle(10, 10, 120, 40), rectangle(80, 30, 190, 55)
-    objects = merged(tmp_path, [left], [right], whole_answer, TilingConfig(core_px=100, halo_px=20, cover_thresh=0.3))
+    objects = merged(
+        tmp_path, [left], [right], whole_answer, TilingConfig(core_px=100, halo_px=20, fragment_cover_thresh=0.3)
+    )
     assert objects.summary.cut_objects_reprompted == 2
     assert boxes(objects) == [(10, 10, 190, 40)]
+
+
+@pytest.mark.parametrize(("n_cells", "stays"), [(4, True), (5, False)])
+def test_an_object_that_was_prompted_again_goes_where_better_ones_cover_most_of_it(tmp_path, n_cells, stays):
+    fragments = rectangle(10, 10, 120, 40), rectangle(80, 10, 190, 40)
+    cells = [rectangle(x, 10, x + 20, 40, 0.8) for x in range(10, 10 + 20 * n_cells, 20)]
+    objects = merged(tmp_path, [fragments[0], *cells], [fragments[1]], whole_answer, COVERED)
+    assert ((10, 10, 190, 40) in boxes(objects)) is stays
+    assert len(objects) == n_cells + stays
 
 
 def test_an_answer_that_a_tile_saw_whole_already_is_not_added(tmp_path):
@@ -182,7 +243,7 @@ def test_an_answer_that_a_tile_saw_whole_already_is_not_added(tmp_path):
     def answers_seen(pixels: np.ndarray, fragment: Mask) -> Mask:
         return Mask.from_window(np.ones((32, 92), dtype=bool), Box(98, 10, 190, 42), fragment.frame_size)
 
-    config = TilingConfig(core_px=100, halo_px=20, cover_thresh=0.3, merge_iou_thresh=0.6)
+    config = TilingConfig(core_px=100, halo_px=20, fragment_cover_thresh=0.3, merge_iou_thresh=0.6)
     objects = merged(tmp_path, [cut], [seen], answers_seen, config)
     assert boxes(objects) == [(100, 10, 190, 40)]
     assert objects.summary.cut_objects_reprompted == 1

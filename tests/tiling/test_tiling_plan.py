@@ -73,6 +73,12 @@ def test_open_sizes_follow_the_input_of_the_model():
     assert (small.core_px, small.halo_px) == (50, 49)
 
 
+def test_covered_objects_follow_the_automatic_masks_unless_it_is_set():
+    assert TilingConfig().resolve(1024).object_cover_thresh is None
+    assert TilingConfig().resolve(1024, 0.4).object_cover_thresh == 0.4
+    assert TilingConfig(object_cover_thresh=1).resolve(1024, 0.4).object_cover_thresh == 1
+
+
 def test_what_was_given_is_kept():
     config = TilingConfig(core_px=300, halo_px=10, merge_iou_thresh=0.4)
     assert config.resolve(1024) == config
@@ -80,10 +86,11 @@ def test_what_was_given_is_kept():
 
 def test_merge_settings_hold_nothing_that_the_tiles_depend_on():
     assert sorted(TilingConfig().merge_settings()) == [
-        "cover_thresh",
         "edge_tolerance_px",
+        "fragment_cover_thresh",
         "max_window_px",
         "merge_iou_thresh",
+        "object_cover_thresh",
     ]
 
 
@@ -94,7 +101,8 @@ def test_merge_settings_hold_nothing_that_the_tiles_depend_on():
         ({"core_px": 10, "halo_px": 10}, r"halo_px must lie in \[0, core_px = 10\), got 10"),
         ({"halo_px": -1}, r"halo_px must lie in \[0, .*got -1; an eighth"),
         ({"merge_iou_thresh": 1.0}, r"merge_iou_thresh must lie in \[0, 1\), got 1.0; 0.5 is usual"),
-        ({"cover_thresh": -0.1}, r"cover_thresh must lie in \[0, 1\), got -0.1"),
+        ({"fragment_cover_thresh": -0.1}, r"fragment_cover_thresh must lie in \[0, 1\), got -0.1"),
+        ({"object_cover_thresh": 1.1}, r"object_cover_thresh must lie in \[0, 1\], got 1.1; 1 keeps all objects, or"),
         ({"edge_tolerance_px": -1}, r"edge_tolerance_px must be at least 0, got -1; 2 is usual"),
         ({"max_window_px": 4}, r"max_window_px must be at least 16, got 4; 4096 is usual"),
     ],

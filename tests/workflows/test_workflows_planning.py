@@ -40,6 +40,13 @@ def test_the_same_tiles_are_wanted_with_a_pyramid_and_without():
     assert len(plain.tiles.skipped) > 5
 
 
+@pytest.mark.parametrize(("automatic", "tiling", "thresh"), [(None, None, None), (0.4, None, 0.4), (0.4, 0.9, 0.9)])
+def test_covered_objects_are_dropped_over_tiles_as_in_a_tile_unless_it_is_set(automatic, tiling, thresh):
+    settings = TilingConfig(core_px=128, halo_px=16, object_cover_thresh=tiling)
+    plan = plan_segment(sparse(), tiny_model(), automatic={"cover_thresh": automatic}, tiling=settings)
+    assert plan.tiling.object_cover_thresh == thresh
+
+
 def test_a_tile_with_content_is_told_by_its_pyramid_level(monkeypatch):
     stack = pyramid(np.tile(squares(), (4, 4)))
     seen = []

@@ -169,11 +169,11 @@ def test_a_cut_object_that_could_not_be_asked_for_again_is_listed(tmp_path, monk
     stand_in(monkeypatch)
     asked = StandIn()
 
-    def fail_once(model, image, fragment, *, pred_iou_thresh):
+    def fail_once(model, image, fragment, **settings):
         if asked.reprompted == 0:
             asked.reprompted = 1
             raise MemoryError("too large")
-        return asked.reprompt(model, image, fragment, pred_iou_thresh=pred_iou_thresh)
+        return asked.reprompt(model, image, fragment, **settings)
 
     monkeypatch.setattr(segmentation, "reprompt", fail_once)
     result = run(tmp_path)

@@ -56,6 +56,13 @@ def test_tiled_objects_are_those_of_the_whole_image(tmp_path, monkeypatch, core_
     assert result.is_complete
 
 
+def test_a_cut_object_is_asked_for_with_the_settings_of_automatic_masks(tmp_path, monkeypatch):
+    asked = stand_in(monkeypatch)
+    automatic = {"pred_iou_thresh": 0.3, "one_piece": True}
+    segment(scene(), tmp_path / "out.ome.zarr", tiny_model(), automatic=automatic, tiling=TILES)
+    assert asked.settings == automatic
+
+
 def test_labels_table_and_report_agree_and_have_the_published_names(tmp_path, monkeypatch):
     stand_in(monkeypatch)
     paths = SegmentPaths(table=tmp_path / "t.csv", report=tmp_path / "r.json")
@@ -275,6 +282,6 @@ def test_settings_of_workers_out_of_range_are_refused(given):
 def test_proposals_of_a_model_without_the_head_are_refused_at_once(tmp_path):
     model = tiny_model()
     model.sam.proposal_head = None
-    with pytest.raises(ConfigError, match="model 'tiny' makes no proposals; use prompts = grid, or auto"):
+    with pytest.raises(ConfigError, match="model 'tiny' has no proposal head"):
         segment(squares(), tmp_path / "a.tif", model, automatic={"prompts": "proposals"})
     assert list(tmp_path.iterdir()) == []

@@ -66,6 +66,8 @@ class StandIn:
     """Numbers of the calls that fail, from 1 on."""
     stop: dict[int, BaseException] = field(default_factory=dict)
     """Raised at these calls."""
+    settings: dict[str, object] = field(default_factory=dict)
+    """With which a whole object was asked for."""
 
     def segment(self, model, image, config=None) -> list[Mask]:
         self.segmented += 1
@@ -75,8 +77,9 @@ class StandIn:
             raise RuntimeError("this tile cannot be had")
         return synthetic.segment(image)
 
-    def reprompt(self, model, image, fragment, *, pred_iou_thresh: float) -> Mask | None:
+    def reprompt(self, model, image, fragment, **settings: object) -> Mask | None:
         self.reprompted += 1
+        self.settings = settings
         return synthetic.reprompt(image, fragment)
 
 

@@ -92,17 +92,15 @@ def segment(
     if dry_run:
         _print_plan(image, job)
         return 0
+    paths = SegmentPaths(table=table, sa1b=sa1b, geojson=geojson, overlay=overlay, report=report)
+    return _run(image, output, {**job, "paths": paths, "restart": restart})
+
+
+def _run(image: str, output: Path, job: dict[str, Any]) -> int:
+    """Run the job with progress bars; the exit code."""
     with _Bars() as bars:
         try:
-            result = run_segment(
-                image,
-                output,
-                **job,
-                paths=SegmentPaths(table=table, sa1b=sa1b, geojson=geojson, overlay=overlay, report=report),
-                restart=restart,
-                progress=bars.update,
-                on_estimate=bars.tell_estimate,
-            )
+            result = run_segment(image, output, **job, progress=bars.update, on_estimate=bars.tell_estimate)
         except RunInterrupted:
             raise
         except NapariSamError as error:

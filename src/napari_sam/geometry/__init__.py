@@ -3,7 +3,7 @@
 from napari_sam.geometry.boxes import Box, as_boxes, box_iou, nms, overlapping_pairs, pair_iou
 from napari_sam.geometry.frames import ModelFrame, rc_to_xy, rcrc_to_xyxy, xy_to_rc, xyxy_to_rcrc
 from napari_sam.geometry.interior import interior_points, most_interior_point
-from napari_sam.geometry.masks import ALL_EDGES, Edge, Mask, RegionMode, remove_small_regions, tight_box
+from napari_sam.geometry.masks import ALL_EDGES, Edge, Mask, RegionMode, piece_at, remove_small_regions, tight_box
 from napari_sam.geometry.overlap import (
     intersection_area,
     intersection_areas,
@@ -44,6 +44,7 @@ __all__ = [
     "nms",
     "overlapping_pairs",
     "pair_iou",
+    "piece_at",
     "point_grid",
     "rc_to_xy",
     "rcrc_to_xyxy",

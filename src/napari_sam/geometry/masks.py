@@ -244,6 +244,38 @@ def remove_small_regions(mask: ArrayLike, area_px: float, mode: RegionMode) -> t
     return (pixels | is_small if mode == "holes" else pixels & ~is_small), True
 
 
+def piece_at(mask: ArrayLike, row: int, column: int) -> NDArray[np.bool_]:
+    """The 8-connected piece of `mask` that a pixel lies on.
+
+    Parameters
+    ----------
+    mask : array of shape (H, W), bool
+    row, column : int
+        May lie outside the mask, or even the array: then it is the largest piece, the first of equally large ones.
+
+    Returns
+    -------
+    ndarray of shape (H, W), bool
+
+    Raises
+    ------
+    ImageError
+        If `mask` is not 2-D.
+    """
+    from scipy import ndimage  # only here: the rest of geometry needs numpy alone
+
+    pixels = np.asarray(mask).astype(bool, copy=False)
+    if pixels.ndim != 2:
+        raise ImageError(f"a mask must have shape (H, W), got {pixels.shape}; take the pieces of one mask at a time.")
+    pieces, n = ndimage.label(pixels, structure=np.ones((3, 3)))
+    if n < 2:
+        return pixels
+    is_inside = 0 <= row < pixels.shape[0] and 0 <= column < pixels.shape[1]
+    chosen = int(pieces[row, column]) if is_inside else 0
+    piece: NDArray[np.bool_] = pieces == (chosen or 1 + np.argmax(np.bincount(pieces.ravel())[1:]))
+    return piece
+
+
 def _sampled_range(start: int, stop: int, factor: float, limit: int) -> range:
     """New pixels whose centre falls into old pixels `start:stop`."""
     first = max(0, math.ceil(start * factor - 0.5))

@@ -10,8 +10,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-RATED_FEATURES = 6
-"""What a region is rated by; :func:`napari_sam.predict.instances.region_features` computes it."""
+SHAPE_FEATURES = 8
+"""What a region is rated by besides its mean features; :func:`napari_sam.predict.instances.region_features`."""
 
 
 class InstanceHead(nn.Module):
@@ -22,14 +22,20 @@ class InstanceHead(nn.Module):
         self.up1 = nn.ConvTranspose2d(width, width // 2, kernel_size=2, stride=2)
         self.up2 = nn.ConvTranspose2d(width // 2, width // 4, kernel_size=2, stride=2)
         self.out = nn.Conv2d(width // 4, 2, kernel_size=3, padding=1)
-        self.rating = nn.Sequential(nn.Linear(RATED_FEATURES, 16), nn.ReLU(), nn.Linear(16, 1), nn.Sigmoid())
+        self.rating = nn.Sequential(
+            nn.Linear(width // 4 + SHAPE_FEATURES, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid()
+        )
 
     def forward(self, embedding: Tensor) -> Tensor:
         """(B, 2, 4h, 4w) logits of a (B, C, h, w) embedding: on an object; on an object's border."""
-        out: Tensor = self.out(F.relu(self.up2(F.relu(self.up1(embedding)))))
-        return out
+        logits: Tensor = self.out(self.features(embedding))
+        return logits
+
+    def features(self, embedding: Tensor) -> Tensor:
+        """(B, C / 4, 4h, 4w) what the logits are made of, and what the rating looks at."""
+        return F.relu(self.up2(F.relu(self.up1(embedding))))
 
     def rate(self, features: Tensor) -> Tensor:
-        """(N,) predicted IoU of regions described by (N, RATED_FEATURES) features."""
+        """(N,) predicted IoU of regions, from (N, C / 4 + SHAPE_FEATURES)."""
         rated: Tensor = self.rating(features)[:, 0]
         return rated

@@ -23,6 +23,7 @@ from napari_sam.predict.filtering import (
     without_duplicates,
     without_small_regions,
 )
+from napari_sam.predict.instances import InstanceMap
 from napari_sam.predict.prompts import Prompts
 from napari_sam.predict.proposals import proposal_points
 from napari_sam.predict.upsampling import LogitUpsampler
@@ -61,7 +62,7 @@ def generate_masks(
     """
     config = AutoMaskConfig.from_settings(model.automatic_defaults) if config is None else config
     check_image(image)
-    _check_proposals(model, config)
+    check_prompt_source(model, config)
     grids = layer_point_grids(config.points_per_side, config.crop_n_layers, config.crop_n_points_downscale_factor)
     crops, layers = crop_boxes(image.shape[:2], config.crop_n_layers, config.crop_overlap_ratio)
     masks = [
@@ -99,8 +100,11 @@ def _masks_of_crop(
     """Masks found in one crop, each object once, in pixels of `image`."""
     size = (image.shape[0], image.shape[1])
     embedding = embed_image(model, image[crop.slices], precision=precision)
-    points_in_crop, prompt = _points(embedding, grid, config)
-    kept = _iter_kept(model, embedding, points_in_crop, prompt, config, precision)
+    if config.prompts in ("auto", "instances") and embedding.instances is not None:
+        kept = _iter_regions(model, embedding, embedding.instances, config)
+    else:
+        points_in_crop, prompt = _points(embedding, grid, config)
+        kept = _iter_prompted(model, embedding, points_in_crop, prompt, config, precision)
     masks = [mask.shifted(crop.x0, crop.y0, size) for mask in kept]
     masks = [mask for mask in masks if not is_cut_by_crop(mask.box, crop, size)]
     return without_duplicates(
@@ -111,7 +115,7 @@ def _masks_of_crop(
     )
 
 
-def _iter_kept(
+def _iter_prompted(
     model: SamModel,
     embedding: ImageEmbedding,
     points_xy: NDArray[np.float64],
@@ -120,9 +124,7 @@ def _iter_kept(
     precision: Precision,
 ) -> Iterator[Mask]:
     """Masks of `points_xy` that pass the filters, in the frame of the embedded crop."""
-    upsampler = LogitUpsampler(embedding.low_res_size, embedding.frame)
-    threshold = model.sam.config.mask_threshold
-    max_area = config.max_mask_fraction * np.prod(embedding.frame.image_size)
+    finish = _Finisher(model, embedding, config)
     # Not checked: points of a grid lie between the corners 0 and W, as published, so on tiny images beyond W - 0.5.
     prompts = Prompts(points_xy=points_xy[:, None], point_labels=np.ones((len(points_xy), 1), dtype=np.int64))
     for answers in iter_answers(
@@ -134,23 +136,48 @@ def _iter_kept(
         sets = torch.nonzero(chosen)[:, 0] + answers.part.start
         kept = zip(sets.tolist(), iou[chosen].tolist(), answers.logits_of(chosen).cpu().numpy(), strict=True)
         for p, predicted_iou, mask_logits in kept:
-            window, pixels, stability = mask_and_stability(
-                mask_logits, upsampler, threshold=threshold, offset=config.stability_score_offset
-            )
             x, y = points_xy[p].tolist()
-            if config.one_piece:
-                pixels = piece_of_point(pixels, window, (x, y))
-            area = np.count_nonzero(pixels)
-            if stability >= config.stability_score_thresh and 0 < area <= max_area:
-                yield Mask.from_window(
-                    pixels,
-                    window,
-                    embedding.frame.image_size,
-                    predicted_iou=predicted_iou,
-                    stability_score=stability,
-                    point_xy=(x, y),
-                    prompt=prompt,
-                )
+            yield from finish(mask_logits, predicted_iou, (x, y), prompt)
+
+
+def _iter_regions(
+    model: SamModel, embedding: ImageEmbedding, instances: InstanceMap, config: AutoMaskConfig
+) -> Iterator[Mask]:
+    """The regions of the instance head that pass the filters, in the frame of the embedded crop."""
+    finish = _Finisher(model, embedding, config)
+    for label in np.flatnonzero(instances.ratings > config.pred_iou_thresh).tolist():
+        x, y = instances.seed_xy(label, embedding.frame)
+        yield from finish(instances.logits_of(label), float(instances.ratings[label]), (x, y), "instance")
+
+
+class _Finisher:
+    """From the logits of one mask to the mask at the image's size, if it passes the filters."""
+
+    def __init__(self, model: SamModel, embedding: ImageEmbedding, config: AutoMaskConfig) -> None:
+        self._upsampler = LogitUpsampler(embedding.low_res_size, embedding.frame)
+        self._threshold = model.sam.config.mask_threshold
+        self._max_area = config.max_mask_fraction * np.prod(embedding.frame.image_size)
+        self._config = config
+
+    def __call__(
+        self, logits: NDArray[np.float32], predicted_iou: float, point_xy: tuple[float, float], prompt: str
+    ) -> Iterator[Mask]:
+        window, pixels, stability = mask_and_stability(
+            logits, self._upsampler, threshold=self._threshold, offset=self._config.stability_score_offset
+        )
+        if self._config.one_piece:
+            pixels = piece_of_point(pixels, window, point_xy)
+        area = np.count_nonzero(pixels)
+        if stability >= self._config.stability_score_thresh and 0 < area <= self._max_area:
+            yield Mask.from_window(
+                pixels,
+                window,
+                self._upsampler.image_size,
+                predicted_iou=predicted_iou,
+                stability_score=stability,
+                point_xy=point_xy,
+                prompt=prompt,
+            )
 
 
 def _confident(iou: torch.Tensor, config: AutoMaskConfig) -> torch.Tensor:
@@ -180,9 +207,11 @@ def _points(
     return points, "proposal"
 
 
-def _check_proposals(model: SamModel, config: AutoMaskConfig) -> None:
-    if config.prompts == "proposals" and model.sam.proposal_head is None:
+def check_prompt_source(model: SamModel, config: AutoMaskConfig) -> None:
+    """Raise ConfigError if `config.prompts` names a head that the model does not have."""
+    heads = {"proposals": model.sam.proposal_head, "instances": model.sam.instance_head}
+    if config.prompts in heads and heads[config.prompts] is None:
         raise ConfigError(
-            f"model {model.name!r} has no proposal head, so prompts='proposals' cannot be had; "
-            f"use prompts='grid', or 'auto' to take proposals only where there are some."
+            f"model {model.name!r} has no {config.prompts.removesuffix('s')} head, so prompts={config.prompts!r} "
+            f"cannot be had; use prompts='grid', or 'auto' for the best that the model has."
         )

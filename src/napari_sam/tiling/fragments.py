@@ -29,10 +29,10 @@ def is_same_object(fragment: Mask, whole: Mask, tile: Tile, config: TilingConfig
     tile : Tile
         The one that saw `fragment`.
     config : TilingConfig
-        `merge_iou_thresh` and `cover_thresh`.
+        `merge_iou_thresh` and `fragment_cover_thresh`.
     """
     shared = intersection_area(fragment, whole)
-    if shared > config.cover_thresh * fragment.area and not reaches_core(fragment, tile):
+    if shared > config.fragment_cover_thresh * fragment.area and not reaches_core(fragment, tile):
         return True
     if shared <= config.merge_iou_thresh * fragment.area:
         return False  # no IoU can be larger than the part that is shared
@@ -73,7 +73,7 @@ def may_be_same(
     fragment_box: NDArray[np.int64], fragment_area: int, boxes: NDArray[np.int64], config: TilingConfig
 ) -> NDArray[np.bool_]:
     """Whether masks in `boxes` (N, 4) can share enough pixels with the fragment for `is_same_object`."""
-    needed = min(config.merge_iou_thresh, config.cover_thresh) * fragment_area
+    needed = min(config.merge_iou_thresh, config.fragment_cover_thresh) * fragment_area
     enough: NDArray[np.bool_] = overlaps(boxes, fragment_box) > needed
     return enough
 

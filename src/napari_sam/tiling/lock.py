@@ -18,8 +18,8 @@ from napari_sam.tiling.writing import output_errors
 class FolderLock:
     """Held while a run writes into a folder. A holder that was killed is noticed, and its lock taken over."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "lock"
+    def __init__(self, folder: Path, name: str = "lock") -> None:
+        self.path = folder / name
         self._holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": _start_of(os.getpid())}
 
     def acquire(self) -> None:

@@ -1,4 +1,18 @@
-"""One object once: what all tiles found, with duplicates reduced, cut objects made whole, and stable labels."""
+"""One object once: what all tiles found, with duplicates reduced, cut objects made whole, and stable labels.
+
+1. A mask is *cut* if it ends at an edge of what its tile read that is not the image's.
+2. Uncut masks of different tiles with a mask IoU above `merge_iou_thresh` are one object; the best in a total order
+   stays (the tile that owns the box's centre first, then predicted IoU, tile, index).
+3. A cut mask whose object another tile sees uncut is dropped.
+4. For every other cut mask the model is asked again on a window that grows until the object is whole, the largest
+   first; what is known by then is not asked again. Where no whole object can be had the fragment stays, with
+   `touches_seam` set.
+5. Of the objects so far, one of which better ones together cover more than `object_cover_thresh` is dropped, as
+   automatic masks do inside a tile. A tile sees a cell and a little of the next as one mask, its neighbour sees the
+   cell alone: neither is the other's double by IoU. Where parts of objects are wanted the threshold is None, and
+   nothing is dropped.
+6. Labels follow the tile that owns an object, then its box.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +29,7 @@ from napari_sam.errors import LedgerError
 from napari_sam.geometry import Mask, Tile
 from napari_sam.tiling.answers import AnswerStore, FragmentKey, Resolution, Resolver
 from napari_sam.tiling.candidates import Candidates, Rows, reduce_duplicates
+from napari_sam.tiling.covered import uncovered_rows
 from napari_sam.tiling.fragments import unseen_fragments
 from napari_sam.tiling.functions import Progress, Read, Reprompt
 from napari_sam.tiling.ledger import Ledger
@@ -34,19 +49,11 @@ def merge_tiles(
     *,
     progress: Progress | None = None,
 ) -> MergedObjects:
-    """The objects of the whole image, from the tiles that are finished.
+    """The objects of the whole image, from the tiles that are finished, by the rules at the head of this module.
 
-    1. A mask is *cut* if it ends at an edge of what its tile read that is not the image's.
-    2. Uncut masks of different tiles with a mask IoU above `merge_iou_thresh` are one object; the best in a total order
-       stays (the tile that owns the box's centre first, then predicted IoU, tile, index).
-    3. A cut mask whose object another tile sees uncut is dropped.
-    4. For every other cut mask `reprompt` is asked on a window that grows until the object is whole, the largest first;
-       what is known by then is not asked again. Where no whole object can be had the fragment stays, with
-       `touches_seam` set.
-
-    Labels follow the tile that owns an object, then its box: the same image and settings give the same labels, whatever
-    the order of the tiles, the number of workers and the interruptions on the way. The outcome and every answer of
-    `reprompt` are kept in the ledger, so that a later call goes on where an earlier one stopped.
+    The same image and settings give the same labels, whatever the order of the tiles, the number of workers and the
+    interruptions on the way. The outcome and every answer of `reprompt` are kept in the ledger, so that a later call
+    goes on where an earlier one stopped.
 
     Parameters
     ----------
@@ -93,18 +100,21 @@ def merge_tiles(
         resolver.resolve(row)
         steps.next()
     resolution = resolver.resolution()
+    summary = _summary(candidates, kept, fragments, resolution)
+    return store.save(_Rows.of(candidates, kept, resolution), summary)
+
+
+def _summary(candidates: Candidates, kept: Rows, fragments: Rows, resolution: Resolution) -> MergeSummary:
     n_cut = int(candidates.is_cut.sum())
-    summary = MergeSummary(
+    return MergeSummary(
         masks=len(candidates),
         duplicates=len(candidates) - n_cut - len(kept),
         cut=n_cut,
         cut_seen_whole=n_cut - len(fragments),
         cut_objects_reprompted=resolution.asked,
         reprompted_whole=len(resolution.whole),
-        fragments=len(resolution.fragments),
         reprompts_failed=resolution.failed,
     )
-    return store.save(_Rows.of(candidates, kept, resolution), summary)
 
 
 class _Steps:
@@ -157,6 +167,7 @@ class _MergeStore:
         self._tiles: TileStore = ledger.tiles
         self._cache = MaskCache(ledger.tiles.read)
         self._path: Path = ledger.stage_folder("merge") / "objects.npz"
+        self._cover_thresh = config.object_cover_thresh
         self._inputs = _digest([plan.settings(), config.merge_settings(), ledger.tiles.digest(finished)])
         self.answers = AnswerStore(ledger.stage_folder("merge"), plan.image_size, config.merge_settings())
 
@@ -177,13 +188,22 @@ class _MergeStore:
         return self._objects(table, rows, MergeSummary(**json.loads(str(arrays["summary"]))))
 
     def save(self, rows: _Rows, summary: MergeSummary) -> MergedObjects:
-        """Order and label the objects, and keep the outcome unless there were errors on the way."""
+        """Order and label the objects, drop covered ones, and keep the outcome unless there were errors on the way."""
         columns = self._columns(rows)
         order = _label_order(self._plan, columns, rows)
         rows = rows.taken(order)
-        table = _table({name: column[order] for name, column in columns.items()}, rows)
+        objects = self._objects(_table({name: column[order] for name, column in columns.items()}, rows), rows, summary)
+        if self._cover_thresh is not None:
+            uncovered = uncovered_rows(objects, self._cover_thresh)
+            objects, rows = objects.select(uncovered), rows.taken(uncovered)
+        table = objects.table
+        summary = replace(
+            summary,
+            covered=len(order) - len(rows),
+            fragments=int(rows.is_fragment.sum()),
+            seam_cuts=len(seam_cut_labels(objects, self._plan)),
+        )
         objects = self._objects(table, rows, summary)
-        objects = self._objects(table, rows, replace(summary, seam_cuts=len(seam_cut_labels(objects, self._plan))))
         if not summary.reprompts_failed:
             outcome = {"index": rows.index, "is_reprompted": rows.is_reprompted}
             texts = {

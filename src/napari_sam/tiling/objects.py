@@ -129,6 +129,8 @@ class MergeSummary:
     """Fragments for which a larger window was prompted again."""
     reprompted_whole: int = 0
     """Objects that came out whole from it."""
+    covered: int = 0
+    """Objects dropped because better ones cover most of them."""
     fragments: int = 0
     """Objects of which only a fragment could be had; `touches_seam` marks them."""
     seam_cuts: int = 0

@@ -26,8 +26,11 @@ class TilingConfig:
     this may be cut in every tile and are then prompted again on a larger window."""
     merge_iou_thresh: float = 0.5
     """Masks of two tiles are the same object above this mask IoU."""
-    cover_thresh: float = 0.5
+    fragment_cover_thresh: float = 0.5
     """A cut mask outside its tile's core is dropped when a mask of another tile covers more than this part of it."""
+    object_cover_thresh: float | None = None
+    """Drop an object of which better ones of any tile together cover more than this part; by default what automatic
+    masks do inside a tile (cover_thresh); 1 keeps all."""
     edge_tolerance_px: int = 2
     """A mask that ends this close to the edge of what was read counts as cut by it, in pixels."""
     max_window_px: int = 4096
@@ -40,18 +43,29 @@ class TilingConfig:
             raise TilingError(
                 f"halo_px must lie in [0, core_px = {self.core_px}), got {self.halo_px}; an eighth of core_px is usual."
             )
-        for name in ("merge_iou_thresh", "cover_thresh"):
+        for name in ("merge_iou_thresh", "fragment_cover_thresh"):
             if not 0 <= getattr(self, name) < 1:
                 raise TilingError(f"{name} must lie in [0, 1), got {getattr(self, name)}; 0.5 is usual.")
+        if self.object_cover_thresh is not None and not 0 <= self.object_cover_thresh <= 1:
+            raise TilingError(
+                f"object_cover_thresh must lie in [0, 1], got {self.object_cover_thresh}; "
+                "1 keeps all objects, or leave it out."
+            )
         if self.edge_tolerance_px < 0:
             raise TilingError(f"edge_tolerance_px must be at least 0, got {self.edge_tolerance_px}; 2 is usual.")
         if self.max_window_px < 16:
             raise TilingError(f"max_window_px must be at least 16, got {self.max_window_px}; 4096 is usual.")
 
-    def resolve(self, model_input_px: int) -> TilingConfig:
+    def resolve(self, model_input_px: int, cover_thresh: float | None = None) -> TilingConfig:
         """This configuration with the sizes that were left open set from the model's input size.
 
         A tile then reads just as many pixels as the model sees, so nothing is resized.
+
+        Parameters
+        ----------
+        model_input_px : int
+        cover_thresh : float, optional
+            The setting of that name of the automatic masks, for `object_cover_thresh` if that was left open.
 
         Raises
         ------
@@ -67,7 +81,8 @@ class TilingConfig:
                 f"halo_px = {halo} leaves a core of {core} pixels in a model input of {model_input_px}; "
                 "give a smaller halo_px or set core_px as well."
             )
-        return replace(self, core_px=core, halo_px=halo)
+        cover = cover_thresh if self.object_cover_thresh is None else self.object_cover_thresh
+        return replace(self, core_px=core, halo_px=halo, object_cover_thresh=cover)
 
     def merge_settings(self) -> dict[str, Any]:
         """The settings on which only the merge depends, for the ledger; the tiles stay valid when these change."""

@@ -145,7 +145,7 @@ def _reduced(fragment: Mask, step: int, size: tuple[int, int]) -> Mask:
 
 def _lies_on(fragment: Mask, found: Mask, tile: Tile, config: TilingConfig) -> bool:
     """Whether an answer is about the object that was asked for."""
-    if intersection_area(fragment, found) > config.cover_thresh * fragment.area:
+    if intersection_area(fragment, found) > config.fragment_cover_thresh * fragment.area:
         return True
     return mask_iou_window(fragment, found, tile.read) > config.merge_iou_thresh
 

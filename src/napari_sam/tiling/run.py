@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -27,11 +27,12 @@ from napari_sam.tiling.functions import Progress, Read, Segment
 from napari_sam.tiling.ledger import Ledger
 from napari_sam.tiling.plan import TilePlan
 from napari_sam.tiling.store import TileStore
+from napari_sam.tiling.watch import RunWatch, in_order
 
 ExecutorName = Literal["threads", "processes"]
 Record = Callable[[int, str | None], None]
 """(tile index, what went wrong with it)."""
-RunAll = Callable[[list[Tile], Record, Callable[[], bool]], None]
+RunAll = Callable[[Iterable[Tile], Record, Callable[[], bool]], None]
 POLL_SECONDS = 0.2
 """How often a wish to stop is looked for while all workers are busy."""
 
@@ -95,6 +96,7 @@ def run_tiles(
     executor: ExecutorName = "threads",
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    watch: RunWatch | None = None,
 ) -> RunSummary:
     """Segment all tiles of a plan that the ledger does not have yet.
 
@@ -118,6 +120,8 @@ def run_tiles(
         `done` counts finished and failed tiles, those of earlier runs included.
     should_stop : function, optional
         Asked between tiles. Once it says True the tiles being segmented are finished and saved, and no other is begun.
+    watch : RunWatch, optional
+        Is told of each tile, and says which ones come first.
 
     Returns
     -------
@@ -133,32 +137,58 @@ def run_tiles(
     """
     run_all = _choose_worker(TileJob(read, ledger.tiles), segment, make_segment, workers, executor)
     start = time.perf_counter()
-    indices = [tile.index for tile in plan.kept]
-    finished = {index for index in indices if ledger.tiles.is_finished(index)}
-    reused = len(finished)
-    failed: dict[int, str] = {}
+    tally = _Tally(plan, ledger.tiles, progress, watch)
     ledger.tiles.write_skipped(sorted(plan.skipped))
-
-    def record(index: int, problem: str | None) -> None:
-        if problem is None:
-            finished.add(index)
-        else:
-            failed[index] = problem
-        if progress is not None:
-            progress(len(finished) + len(failed), len(indices))
-
-    todo = [tile for tile in plan.kept if tile.index not in finished]
+    todo = tally.todo()
     with contextlib.suppress(KeyboardInterrupt):
-        run_all(todo, record, should_stop or _never)
-    return RunSummary(
-        tiles=len(indices),
-        finished=len(finished),
-        reused=reused,
-        skipped=len(plan.skipped),
-        failed=dict(sorted(failed.items())),
-        interrupted=len(finished) + len(failed) < len(indices),
-        seconds=time.perf_counter() - start,
-    )
+        run_all(todo, tally.record, should_stop or _never)
+    return tally.summary(time.perf_counter() - start)
+
+
+class _Tally:
+    """Which tiles are finished and which failed, as a run goes on; who looks on is told of each."""
+
+    def __init__(self, plan: TilePlan, store: TileStore, progress: Progress | None, watch: RunWatch | None) -> None:
+        self._plan = plan
+        self._store = store
+        self._progress = progress
+        self._watch = watch
+        self._n_tiles = len(plan.kept)
+        self._finished = {tile.index for tile in plan.kept if store.is_finished(tile.index)}
+        self._reused = len(self._finished)
+        self._failed: dict[int, str] = {}
+
+    def todo(self) -> Iterable[Tile]:
+        """The tiles that are not finished yet, in the order in which they are wanted."""
+        left = [tile for tile in self._plan.kept if tile.index not in self._finished]
+        if self._watch is None:
+            return left
+        self._watch.planned(self._plan, self._store)
+        for index in sorted(self._finished):
+            self._watch.tile_done(self._plan.tiles[index], None)
+        return in_order(left, self._watch.look_first)
+
+    def record(self, index: int, problem: str | None) -> None:
+        """Note that a tile is finished, or what went wrong with it."""
+        if problem is None:
+            self._finished.add(index)
+        else:
+            self._failed[index] = problem
+        if self._watch is not None:
+            self._watch.tile_done(self._plan.tiles[index], problem)
+        if self._progress is not None:
+            self._progress(len(self._finished) + len(self._failed), self._n_tiles)
+
+    def summary(self, seconds: float) -> RunSummary:
+        return RunSummary(
+            tiles=self._n_tiles,
+            finished=len(self._finished),
+            reused=self._reused,
+            skipped=len(self._plan.skipped),
+            failed=dict(sorted(self._failed.items())),
+            interrupted=len(self._finished) + len(self._failed) < self._n_tiles,
+            seconds=seconds,
+        )
 
 
 def _choose_worker(
@@ -186,7 +216,7 @@ def _choose_worker(
 
 
 def _run_here(
-    job: TileJob, segment: Segment, tiles: list[Tile], record: Record, should_stop: Callable[[], bool]
+    job: TileJob, segment: Segment, tiles: Iterable[Tile], record: Record, should_stop: Callable[[], bool]
 ) -> None:
     for tile in tiles:
         if should_stop():
@@ -195,7 +225,7 @@ def _run_here(
 
 
 def _run_in_threads(
-    job: TileJob, segment: Segment, workers: int, tiles: list[Tile], record: Record, should_stop: Callable[[], bool]
+    job: TileJob, segment: Segment, workers: int, tiles: Iterable[Tile], record: Record, should_stop: Callable[[], bool]
 ) -> None:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="tile")
     _run_pooled(pool, partial(job.run, segment), 2 * workers, tiles, record, should_stop)
@@ -205,7 +235,7 @@ def _run_in_processes(
     job: TileJob,
     make_segment: Callable[[], Segment],
     workers: int,
-    tiles: list[Tile],
+    tiles: Iterable[Tile],
     record: Record,
     should_stop: Callable[[], bool],
 ) -> None:
@@ -225,7 +255,7 @@ def _run_pooled(
     pool: Executor,
     run_tile: Callable[[Tile], str | None],
     in_flight: int,
-    tiles: list[Tile],
+    tiles: Iterable[Tile],
     record: Record,
     should_stop: Callable[[], bool],
 ) -> None:

@@ -18,6 +18,7 @@ from napari_sam.images import Plane, Roi, has_foreground, open_image, read_roi
 from napari_sam.images.source import ImageInput
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import AutoMaskConfig, generate_masks, preset_config
+from napari_sam.predict.automatic import check_prompt_source
 from napari_sam.tiling import TilePlan, TilingConfig, plan_tiles
 from napari_sam.workflows.estimate import Estimate, TileSample, estimate_run, sample_tiles, time_tile
 
@@ -170,7 +171,7 @@ def plan_segment(
     if not isinstance(automatic, AutoMaskConfig):
         automatic = preset_config(preset, defaults=loaded.automatic_defaults, overrides=automatic)
     _check_fits(automatic, loaded)
-    tiling = (tiling or TilingConfig()).resolve(loaded.config.image_size)
+    tiling = (tiling or TilingConfig()).resolve(loaded.config.image_size, automatic.cover_thresh)
     plane = plane.with_normalisation(plane.normalisation)
     tiles = plan_tiles(plane.shape, tiling, partial(_is_wanted, plane, region))
     return SegmentPlan(plane, loaded, automatic, tiling, tiles, region, config)
@@ -179,8 +180,7 @@ def plan_segment(
 def _check_fits(automatic: AutoMaskConfig, model: SamModel) -> None:
     """Refuse settings with which every single tile would fail."""
     layer_point_grids(automatic.points_per_side, automatic.crop_n_layers, automatic.crop_n_points_downscale_factor)
-    if automatic.prompts == "proposals" and model.sam.proposal_head is None:
-        raise ConfigError(f"model {model.name!r} makes no proposals; use prompts = grid, or auto for what there is.")
+    check_prompt_source(model, automatic)
 
 
 def _is_wanted(plane: Plane, roi: Roi | None, tile: Tile) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam import __version__
-from napari_sam.errors import OutputError, RunInterrupted, TilingError
+from napari_sam.errors import OutputError, TilingError
 from napari_sam.export import (
     check_tiff_path,
     write_geojson,
@@ -26,34 +25,30 @@ from napari_sam.export import (
     write_sa1b,
     write_table,
 )
-from napari_sam.geometry import Box, Mask
+from napari_sam.geometry import Box
 from napari_sam.images import Plane, Roi, open_image
 from napari_sam.images.source import ImageInput
-from napari_sam.model import SamModel, load_model
-from napari_sam.predict import AutoMaskConfig, generate_masks, reprompt
+from napari_sam.model import SamModel
+from napari_sam.predict import AutoMaskConfig, reprompt
 from napari_sam.tiling import (
     Ledger,
     MergedObjects,
     ObjectTable,
-    Progress,
     Reprompt,
     RunKey,
-    RunSummary,
     TilingConfig,
     merge_tiles,
     run_tiles,
 )
 from napari_sam.tiling.labels import check_labels_path, paint_labels, write_labels
-from napari_sam.tiling.run import TileJob
-from napari_sam.workflows.estimate import Estimate, TileSample, peak_rss_bytes, sample_tiles
+from napari_sam.tiling.watch import RunWatch
+from napari_sam.workflows.estimate import Estimate, peak_rss_bytes
 from napari_sam.workflows.planning import SegmentConfig, SegmentPaths, SegmentPlan, plan_segment
 from napari_sam.workflows.report import SegmentReport
+from napari_sam.workflows.stages import StageProgress, Stages, resumable
+from napari_sam.workflows.tile_stage import TileRun, run_tile_stage, segment_function
 
-StageProgress = Callable[[str, int, int], None]
-"""(stage, done, total)."""
 TIFF_SUFFIXES = (".tif", ".tiff")
-ESTIMATED_ABOVE_TILES = 8
-"""A run of fewer tiles is over before its estimate is of use."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +85,7 @@ def segment(
     progress: StageProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
     on_estimate: Callable[[Estimate], None] | None = None,
+    watch: RunWatch | None = None,
     **path_of: str | os.PathLike[str] | None,
 ) -> SegmentResult:
     """All objects of an image of any size, as a label image and a table.
@@ -129,6 +125,8 @@ def segment(
         Asked between tiles; once it says True, what is being segmented is saved and the run ends.
     on_estimate : function, optional
         Called with the predicted need once the first two tiles of a run of more than eight are segmented.
+    watch : RunWatch, optional
+        Is told of each tile and says which come first; then there is no estimate, whose tiles would come before these.
 
     Returns
     -------
@@ -143,8 +141,7 @@ def segment(
         After Ctrl-C or `should_stop`.
     """
     started = time.perf_counter()
-    paths = _all_paths(paths, path_of)
-    output = Path(output)
+    paths, output = _all_paths(paths, path_of), Path(output)
     run_folder = output.with_name(output.name + ".run")
     _check_output(output, replaceable=restart or run_folder.is_dir())
     paths.check(output, [Path(given) for given in (image_or_path, roi) if isinstance(given, str | os.PathLike)])
@@ -153,29 +150,16 @@ def segment(
     )
     if output.suffix.lower() in TIFF_SUFFIXES:
         check_tiff_path(output, job.plane.shape)
-    stages = _Stages(progress, should_stop, planning=time.perf_counter() - started)
+    stages = Stages(progress, should_stop, planning=time.perf_counter() - started)
     with (
         Ledger.open(run_folder, _run_key(job, output), job.plane.shape, restart=restart) as ledger,
-        _resumable(run_folder),
+        resumable(run_folder),
     ):
-        with stages.stage("tiles"):
-            tell = _of_stage(progress, "tiles")
-            samples, predicted = _run_samples(job, ledger, tell, should_stop)
-            if predicted is not None and on_estimate is not None:
-                on_estimate(predicted)
-            summary = _run_tiles(job, model, device, ledger, tell, should_stop)
-            if summary.interrupted:
-                raise _Stopped(f"after {summary.finished} of {summary.tiles} tiles")
-            summary = replace(summary, reused=summary.reused - len(samples))
-        with stages.stage("merge") as step:
-            objects = merge_tiles(ledger, job.tiles, job.plane.read, _ask_again(job), job.tiling, progress=step)
-            if job.roi is not None:
-                objects = inside_roi(objects, job.roi)
-        with stages.stage("labels") as step:
-            _write_label_image(objects, output, job.plane, step)
-        with stages.stage("exports"):
-            _write_exports(objects, paths, job.plane)
-        report = _report(job, summary, objects, stages.seconds, predicted)
+        make_segment = None if isinstance(model, SamModel) else partial(segment_function, model, device, job.automatic)
+        run = run_tile_stage(job, ledger, stages, make_segment, on_estimate=on_estimate, watch=watch)
+        objects = _merge(job, ledger, stages)
+        _write_results(objects, output, paths, job.plane, stages)
+        report = _report(job, run, objects, stages.seconds)
         if paths.report is not None:
             report.write(paths.report)
     return SegmentResult(_open_labels(output), objects.table, report, objects)
@@ -210,52 +194,17 @@ def segment_array(
         return np.asarray(paint_labels(objects, Box.of_size(job.plane.shape), np.uint32))
 
 
+def _merge(job: SegmentPlan, ledger: Ledger, stages: Stages) -> MergedObjects:
+    """The objects of the finished tiles that lie in the region of interest."""
+    with stages.stage("merge") as step:
+        objects = merge_tiles(ledger, job.tiles, job.plane.read, _ask_again(job), job.tiling, progress=step)
+        return objects if job.roi is None else inside_roi(objects, job.roi)
+
+
 def _ask_again(job: SegmentPlan) -> Reprompt:
     """A larger window and a cut mask in it to the whole object, if the model is as sure of it as of any other."""
-    return partial(reprompt, job.model, pred_iou_thresh=job.automatic.pred_iou_thresh)
-
-
-class _Stopped(Exception):
-    """A wish to stop was met; the text says where."""
-
-
-@contextmanager
-def _resumable(run_folder: Path) -> Iterator[None]:
-    """Turn Ctrl-C, or a wish to stop, into an error that says what is kept and how to go on."""
-    try:
-        yield
-    except (KeyboardInterrupt, _Stopped) as stopped:
-        raise RunInterrupted(
-            f"stopped {stopped}".rstrip()
-            + f"; what is finished is kept in {run_folder}, and the same command (or call) goes on from there."
-        ) from None
-
-
-class _Stages:
-    """Seconds of each stage; its steps are told to the user and looked at for a wish to stop."""
-
-    def __init__(
-        self, progress: StageProgress | None, should_stop: Callable[[], bool] | None, **seconds: float
-    ) -> None:
-        self.seconds = dict(seconds)
-        self._progress = progress
-        self._should_stop = should_stop
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Progress]:
-        started = time.perf_counter()
-        yield partial(self._step, name)
-        self.seconds[name] = time.perf_counter() - started
-
-    def _step(self, stage: str, done: int, total: int) -> None:
-        if self._progress is not None:
-            self._progress(stage, done, total)
-        if self._should_stop is not None and self._should_stop():
-            raise _Stopped(f"in the stage {stage} after {done} of {total} steps")
-
-
-def _of_stage(progress: StageProgress | None, stage: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else partial(progress, stage)
+    automatic = job.automatic
+    return partial(reprompt, job.model, pred_iou_thresh=automatic.pred_iou_thresh, one_piece=automatic.one_piece)
 
 
 def _all_paths(paths: SegmentPaths | None, path_of: Mapping[str, str | os.PathLike[str] | None]) -> SegmentPaths:
@@ -292,62 +241,6 @@ def _run_key(job: SegmentPlan, output: Path) -> RunKey:
     )
 
 
-def _run_samples(
-    job: SegmentPlan, ledger: Ledger, progress: Progress | None, should_stop: Callable[[], bool] | None
-) -> tuple[list[TileSample], Estimate | None]:
-    """Segment two tiles of a longer run before the others, to know what all will need; they count as finished."""
-    total = len(job.tiles.kept)
-    left = [tile for tile in job.tiles.kept if not ledger.tiles.path(tile.index).exists()]
-    tell = progress or _tell_nobody
-    tell(total - len(left), total)
-    samples: list[TileSample] = []
-    for tile in sample_tiles(left) if len(left) > ESTIMATED_ABOVE_TILES else ():
-        if should_stop is not None and should_stop():
-            raise _Stopped(f"after {total - len(left) + len(samples)} of {total} tiles")
-        before, started = peak_rss_bytes(), time.perf_counter()
-        # A tile that fails says nothing about the others; it has its turn again among them and is listed then.
-        if TileJob(job.plane.read, ledger.tiles).run(job.segment_tile, tile) is None:
-            seconds, grown_bytes = time.perf_counter() - started, peak_rss_bytes() - before
-            stored = ledger.tiles.read(tile.index)
-            samples.append(TileSample(tile, [stored.mask(i) for i in range(len(stored))], seconds, grown_bytes))
-            tell(total - len(left) + len(samples), total)
-    return samples, job.scale_up(samples, tiles_left=len(left) - len(samples)) if samples else None
-
-
-def _tell_nobody(done: int, total: int) -> None:
-    """For whoever does not want to know."""
-
-
-def _run_tiles(
-    job: SegmentPlan,
-    model: str | os.PathLike[str] | SamModel,
-    device: str,
-    ledger: Ledger,
-    progress: Callable[[int, int], None] | None,
-    should_stop: Callable[[], bool] | None,
-) -> RunSummary:
-    run = partial(
-        run_tiles,
-        job.plane.read,
-        job.tiles,
-        ledger=ledger,
-        workers=job.config.workers,
-        executor=job.config.executor,
-        progress=progress,
-        should_stop=should_stop,
-    )
-    if job.config.executor == "processes" and not isinstance(model, SamModel):
-        return run(segment=None, make_segment=partial(_make_segment, model, device, job.automatic))
-    return run(segment=job.segment_tile)
-
-
-def _make_segment(
-    model: str | os.PathLike[str], device: str, automatic: AutoMaskConfig
-) -> Callable[[NDArray[Any]], list[Mask]]:
-    """The segment function of a worker process."""
-    return partial(generate_masks, load_model(model, device=device), config=automatic)
-
-
 def inside_roi(objects: MergedObjects, roi: Roi) -> MergedObjects:
     """The objects that lie at least half inside a region, labelled 1 to N again."""
     rows = [
@@ -356,6 +249,13 @@ def inside_roi(objects: MergedObjects, roi: Roi) -> MergedObjects:
         if 2 * np.count_nonzero((mask := objects.mask(row)).window(mask.box) & roi.mask(mask.box)) >= mask.area
     ]
     return objects.select(rows)
+
+
+def _write_results(objects: MergedObjects, output: Path, paths: SegmentPaths, plane: Plane, stages: Stages) -> None:
+    with stages.stage("labels") as step:
+        _write_label_image(objects, output, plane, step)
+    with stages.stage("exports"):
+        _write_exports(objects, paths, plane)
 
 
 def _write_label_image(
@@ -380,22 +280,20 @@ def _write_exports(objects: MergedObjects, paths: SegmentPaths, plane: Plane) ->
         write_overlay(objects, paths.overlay, plane.read)
 
 
-def _report(
-    job: SegmentPlan, summary: RunSummary, objects: MergedObjects, seconds: dict[str, float], predicted: Estimate | None
-) -> SegmentReport:
+def _report(job: SegmentPlan, run: TileRun, objects: MergedObjects, seconds: dict[str, float]) -> SegmentReport:
     return SegmentReport(
         objects=len(objects),
-        tiles=summary.tiles,
-        tiles_failed=summary.failed,
-        tiles_skipped=summary.skipped,
-        tiles_reused=summary.reused,
+        tiles=run.summary.tiles,
+        tiles_failed=run.summary.failed,
+        tiles_skipped=run.summary.skipped,
+        tiles_reused=run.summary.reused,
         cut_objects_reprompted=objects.summary.cut_objects_reprompted,
         reprompts_failed=objects.summary.reprompts_failed,
         fragments=objects.summary.fragments,
         seam_cuts=objects.summary.seam_cuts,
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         peak_rss_mb=round(peak_rss_bytes() / 1e6, 1),
-        predicted=predicted,
+        predicted=run.predicted,
         model=job.model.name,
         model_sha256=job.model.fingerprint,
         config={
