@@ -12,8 +12,9 @@ from napari_sam.geometry import ModelFrame
 from napari_sam.model.instance_head import SHAPE_FEATURES, InstanceHead
 from napari_sam.predict import AutoMaskConfig, embed_image, generate_masks, predict_masks
 from napari_sam.predict.decoding import Answers, with_regions
-from napari_sam.predict.instances import FAR, InstanceMap, find_instances, region_features
+from napari_sam.predict.instances import FAR, InstanceMap, find_instances
 from napari_sam.predict.prompts import check_prompts
+from napari_sam.predict.regions import region_features
 
 FRAME = ModelFrame((128, 128), 128)
 LOW = (32, 32)

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
-from napari_sam.errors import ConfigError, TrainingError
-from napari_sam.training.data import SampleCache, find_pairs, read_pair
-from napari_sam.training.draw import DrawConfig, TrainingSet
-
-
-def write_pair(folder, name="a", shape=(20, 30), labels_shape=None):
-    folder.mkdir(parents=True, exist_ok=True)
-    image = np.broadcast_to(np.linspace(20, 180, shape[1]).astype(np.uint8), shape).copy()
-    labels = np.zeros(labels_shape or shape, np.uint16)
-    labels[2:8, 3:9] = 1
-    (folder / f"{name}.image.png").write_bytes(imagecodecs.png_encode(image))
-    (folder / f"{name}.labels.png").write_bytes(imagecodecs.png_encode(labels))
-    return image, labels
+from napari_sam.errors import TrainingError
+from napari_sam.training.data import find_pairs, read_pair
+from training.training_scenes import write_pair
 
 
 def test_pairs_are_found_in_subfolders_and_grouped_by_them(tmp_path):
@@ -63,8 +53,9 @@ def test_an_empty_folder_says_what_it_should_hold(tmp_path):
 def test_missing_labels_are_named(tmp_path):
     write_pair(tmp_path)
     (tmp_path / "a.labels.png").unlink()
-    with pytest.raises(TrainingError, match=r"1 images in .* have no labels, the first: .*a.labels.png"):
+    with pytest.raises(TrainingError, match=r"1 images in .* have no labels \(.*a\.image\.png\); add them"):
         find_pairs(tmp_path)
+    assert len(find_pairs(tmp_path, allow_missing=True)) == 1
 
 
 def test_a_manifest_without_files_is_refused(tmp_path):
@@ -94,33 +85,55 @@ def test_a_damaged_image_is_named(tmp_path):
         read_pair(find_pairs(tmp_path)[0])
 
 
-def test_the_cache_keeps_no_more_than_it_may(tmp_path):
-    for name in "abc":
+def write_zarr(path, pixels, axes="yx"):
+    """A minimal OME-Zarr image of one level."""
+    group = zarr.open_group(path, mode="w")
+    group.create_array("0", data=pixels, chunks=(16,) * pixels.ndim)
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0] * pixels.ndim}]}
+    named = [{"name": axis, "type": "space"} for axis in axes]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": named, "datasets": [level]}]}
+
+
+@pytest.mark.parametrize("ending", [".ome.zarr", ".zarr"])
+def test_zarr_pairs_are_found_and_read(tmp_path, ending):
+    image, labels = write_pair(tmp_path / "png", shape=(40, 50))
+    if ending == ".zarr":
+        zarr.create_array(tmp_path / "a.image.zarr", data=image, chunks=(16, 16))
+        zarr.create_array(tmp_path / "a.labels.zarr", data=labels, chunks=(16, 16))
+    else:
+        write_zarr(tmp_path / "a.image.ome.zarr", image)
+        write_zarr(tmp_path / "a.labels.ome.zarr", labels)
+    (as_png, as_zarr) = sorted(find_pairs(tmp_path), key=lambda pair: pair.image.suffix)
+    assert (as_zarr.name, as_zarr.labels.name) == ("a", f"a.labels{ending}")
+    first, second = read_pair(as_png), read_pair(as_zarr)
+    assert np.array_equal(first.image, second.image)
+    assert np.array_equal(first.labels, second.labels)
+
+
+def test_kinds_of_files_may_be_mixed_and_endings_are_read_whole(tmp_path):
+    image, labels = write_pair(tmp_path / "x")
+    tifffile.imwrite(tmp_path / "b.image.ome.tif", image)
+    tifffile.imwrite(tmp_path / "b.labels.tiff", labels)
+    pair = next(pair for pair in find_pairs(tmp_path) if pair.name == "b")
+    assert pair.labels.name == "b.labels.tiff"
+    assert np.array_equal(read_pair(pair).labels, labels)
+
+
+def test_a_manifest_above_the_folder_says_groups_and_their_parts(tmp_path):
+    for name in "ab":
+        write_pair(tmp_path / "train" / "deep", name)
+    rows = "file,dataset,group\ntrain/deep/a.image.png,mine,P1/x\ntrain/deep/b.image.png,mine,P2\n"
+    (tmp_path / "manifest.csv").write_text(rows)
+    found = find_pairs(tmp_path / "train")
+    assert [(pair.group, pair.subgroup) for pair in found] == [("mine", "P1"), ("mine", "P2")]
+
+
+def test_a_manifest_with_splits_gives_the_one_asked_for(tmp_path):
+    for name in "ab":
         write_pair(tmp_path, name)
-    cache = SampleCache(find_pairs(tmp_path), max_bytes=2 * (20 * 30 * 3 + 20 * 30 * 4))
-    first = cache[0]
-    assert cache[0] is first
-    _ = cache[1], cache[2]
-    assert cache[0] is not first
-    assert len(cache) == 3
-
-
-def test_draws_are_the_same_for_the_same_generator(tmp_path):
-    write_pair(tmp_path / "x", "a")
-    write_pair(tmp_path / "y", "b")
-    draw = TrainingSet(find_pairs(tmp_path), DrawConfig(generated=0.3, sparse_groups=("y",)))
-    rounds = [[draw(np.random.default_rng(5 + i)) for i in range(8)] for _ in range(2)]
-    assert [s.name for s, _ in rounds[0]] == [s.name for s, _ in rounds[1]]
-    assert {whole for s, whole in rounds[0] if s.name == "b"} <= {False}
-    assert {"a", "b"} & {s.name for s, _ in rounds[0]}
-
-
-def test_an_unknown_sparse_group_is_refused(tmp_path):
-    write_pair(tmp_path / "x")
-    with pytest.raises(ConfigError, match="sparse_groups names z; the groups are x"):
-        TrainingSet(find_pairs(tmp_path), DrawConfig(sparse_groups=("z",)))
-
-
-def test_a_share_of_generated_images_outside_its_range_is_refused():
-    with pytest.raises(ConfigError, match=r"generated must lie in \[0, 1\], got 2"):
-        DrawConfig(generated=2)
+    (tmp_path / "manifest.csv").write_text("file,split\na.image.png,train\nb.image.png,val\n")
+    assert [[pair.name for pair in find_pairs(tmp_path, split=s)] for s in ("train", "val", None)] == [
+        ["a"],
+        ["b"],
+        ["a", "b"],
+    ]

@@ -159,7 +159,7 @@ def test_error_points_lie_where_the_mask_is_wrong_and_say_how():
     rng = np.random.default_rng(0)
     batch = first_prompts(tensor, places, origins, per_crop=5, background_per_crop=(0,), use_boxes=False, rng=rng)
     for logits, expected in ((torch.full_like(batch.truth, -1.0), 1), (torch.full_like(batch.truth, 1.0), 0)):
-        new = batch.with_error_points(logits)
+        new = batch.with_error_points(logits, torch.Generator().manual_seed(0))
         assert new.labels[:, 1].tolist() == [expected] * 2
         for point, truth in zip(new.points[:, 1], batch.truth, strict=True):
             x, y = ((point - origins[0]) / 2).int().tolist()

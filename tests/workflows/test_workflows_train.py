@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from napari_sam.errors import ConfigError, OutputError, RunInterrupted, TrainingError
-from napari_sam.training.loop import TrainConfig, Trainer
+from napari_sam.training.config import TrainConfig
+from napari_sam.training.loop import Trainer
 from napari_sam.workflows import train
 from workflows.workflows_scenes import tiny_checkpoint, write_pairs
 
@@ -40,7 +41,7 @@ def test_a_state_of_another_network_is_refused(job):
     folder = job["output"].with_name("new.safetensors.run")
     folder.mkdir()
     torch.save({"sam": {}}, folder / "state.pt")
-    with pytest.raises(TrainingError, match=r"state.pt cannot be gone on with, being damaged or of another network"):
+    with pytest.raises(TrainingError, match=r"state.pt cannot be gone on with, being damaged, or of another network"):
         train(**job)
     (folder / "state.pt").write_bytes(b"rubbish")
     with pytest.raises(TrainingError, match=r"remove its folder to begin anew"):
@@ -62,7 +63,7 @@ REFUSED = {
     "no time": ({"minutes": 0}, "minutes must be above 0, got 0"),
     "no steps": ({"steps": 0}, "steps must be at least 1, got 0; leave it out"),
     "no rate": ({"learning_rate": -1}, "learning_rate must be above 0"),
-    "odd crops": ({"crop_px": 100}, "crop_px must be a multiple of 8, got 100"),
+    "odd crops": ({"crop_px": 100}, "crop_px must be a multiple of 32, got 100"),
     "no crops": ({"crops": 0}, "crops must be at least 1, got 0"),
     "no rounds": ({"rounds": 0}, "rounds must be at least 1"),
 }

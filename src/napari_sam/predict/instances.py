@@ -7,27 +7,18 @@ points inside, all negative ones outside, as large as the box) is one more answe
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import watershed
 from torch import Tensor
-from torch.nn import functional as F
 
 from napari_sam.geometry import ModelFrame, box_iou
 from napari_sam.model.instance_head import InstanceHead
 from napari_sam.predict.prompts import Prompts
+from napari_sam.predict.regions import grow_regions
 
-SEED_PROBABILITY = 0.2
-"""A region grows from each centre that is at least this probable; its rating says whether it is any good."""
-SEED_DISTANCE = 2
-"""Of two centres nearer than this, in cells of the map of centres, the more probable one stays."""
-LEAST_REGION = 6
-"""Smaller regions, in low-resolution pixels, are none."""
 LEAST_BOX_IOU = 0.6
 """A region answers a box if their boxes agree at least so much."""
 MARGIN = 4
@@ -118,105 +109,13 @@ def find_instances(head: InstanceHead, embedding: Tensor, centre_logits: Tensor,
     frame : ModelFrame
         Where the image lies in the model's frame; there are no regions in the padding.
     """
-    features = head.features(embedding)
-    dense = head.out(features)[0].float()  # (2, 4h, 4w)
-    seen = tuple(math.ceil(side * dense.shape[1] / frame.model_size) for side in frame.input_size)
-    logits = dense[:, : seen[0], : seen[1]].cpu().numpy()
-    regions, peaks, seeds = _flood(logits, centre_logits.float().sigmoid())
-    labels = np.zeros(dense.shape[1:], dtype=np.int32)
-    labels[: seen[0], : seen[1]] = regions
-    rated_by = region_features(regions, features[0, :, : seen[0], : seen[1]].float(), logits, peaks)
-    ratings = np.zeros(len(peaks) + 1, dtype=np.float32)
-    ratings[1:] = head.rate(rated_by).float().cpu().numpy()
-    return InstanceMap(labels, dense[0].cpu().numpy(), _boxes(regions, len(peaks)), ratings, seeds)
-
-
-def _flood(
-    logits: NDArray[np.float32], heat: Tensor
-) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float64]]:
-    """Regions 1 to N of the foreground, grown from the peaks of `heat`; the height of each peak; (N + 1, 2) places."""
-    foreground, border = _sigmoid(logits)
-    cells, heights = _peaks(heat)
-    markers = np.zeros((2 * heat.shape[0], 2 * heat.shape[1]), dtype=np.int32)
-    for dy in (0, 1):
-        for dx in (0, 1):
-            markers[2 * cells[:, 0] + dy, 2 * cells[:, 1] + dx] = np.arange(1, len(cells) + 1)
-    markers = markers[: foreground.shape[0], : foreground.shape[1]]
-    flooded = watershed(border - foreground, markers, mask=foreground > 0.5)
-    kept = np.bincount(flooded.ravel(), minlength=len(cells) + 1) >= LEAST_REGION
-    kept[0] = False
-    numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-    # A cell of the map of centres is two by two low-resolution pixels; row 0 stands for no region.
-    places = np.concatenate([np.zeros((1, 2)), 2.0 * cells[kept[1:], ::-1] + 1])
-    return numbers[flooded], heights[kept[1:]], places
-
-
-def _peaks(heat: Tensor) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Cells (K, 2), (row, column), of the peaks of a map of probabilities, the highest first, and their heights."""
-    reach = 2 * SEED_DISTANCE + 1
-    highest = F.max_pool2d(heat[None, None], kernel_size=reach, stride=1, padding=SEED_DISTANCE)[0, 0]
-    rows, columns = torch.nonzero((heat == highest) & (heat >= SEED_PROBABILITY), as_tuple=True)
-    order = torch.argsort(heat[rows, columns], descending=True, stable=True)
-    cells = torch.stack([rows, columns], dim=1)[order]
-    return cells.cpu().numpy(), heat[rows, columns][order].cpu().numpy()
-
-
-def region_features(
-    regions: NDArray[np.int32], features: Tensor, logits: NDArray[np.float32], peaks: NDArray[np.float32]
-) -> Tensor:
-    """What regions 1 to N are rated by: (N, C + SHAPE_FEATURES).
-
-    The means of the head's features; then the height of the peak it grew from; mean foreground, as logit and as
-    probability; mean probability of a border on its rim and inside; the logarithms of its area and of its area as part
-    of the median area; the part of its rim that meets other regions.
-
-    Parameters
-    ----------
-    regions : (h, w) int32
-    features : (C, h, w) tensor
-        Of the instance head, at low resolution.
-    logits : (2, h, w) float32
-        Foreground and border.
-    peaks : (N,) float32
-    """
-    count = len(peaks)
-    at = torch.from_numpy(regions.ravel().astype(np.int64)).to(features.device)
-    sums = features.new_zeros(features.shape[0], count + 1).index_add_(1, at, features.flatten(1))
-    rim, meets = _rims(regions)
-    foreground, border = _sigmoid(logits)
-
-    def total(values: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.float64]:
-        return np.bincount(regions.ravel(), weights=values.ravel(), minlength=count + 1)[1:]
-
-    area, rim_length = np.maximum(total(regions > 0), 1), np.maximum(total(rim), 1)
-    columns = [
-        peaks,
-        total(logits[0]) / area / 8,
-        total(foreground) / area,
-        total(border * rim) / rim_length,
-        total(border * ~rim) / np.maximum(area - total(rim), 1),
-        np.log(area) / 8,
-        np.log(area / np.median(area)) / 4 if count else area,
-        total(meets) / rim_length,
-    ]
-    shape = torch.from_numpy(np.stack(columns, axis=1).astype(np.float32)).to(features.device)
-    return torch.cat([(sums[:, 1:] / shape.new_tensor(area)).T, shape], dim=1)
-
-
-def _rims(regions: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pixels with a neighbour of another value, and those among them whose neighbour is another region."""
-    padded = np.pad(regions, 1, mode="edge")
-    height, width = regions.shape
-    rim, meets = np.zeros(regions.shape, dtype=bool), np.zeros(regions.shape, dtype=bool)
-    for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
-        beside = padded[dy : dy + height, dx : dx + width]
-        rim |= beside != regions
-        meets |= (beside != regions) & (beside > 0)
-    return rim, meets
-
-
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return 1 / (1 + np.exp(-logits))
+    grown = grow_regions(head, embedding, centre_logits, seen=tuple(s / frame.model_size for s in frame.input_size))
+    labels = np.zeros(grown.foreground.shape, dtype=np.int32)
+    labels[: grown.labels.shape[0], : grown.labels.shape[1]] = grown.labels
+    count = len(grown.features)
+    ratings = np.zeros(count + 1, dtype=np.float32)
+    ratings[1:] = head.rate(grown.features).float().cpu().numpy()
+    return InstanceMap(labels, grown.foreground, _boxes(grown.labels, count), ratings, grown.seeds_xy)
 
 
 def _boxes(regions: NDArray[np.int32], count: int) -> NDArray[np.int64]:

@@ -1,27 +1,29 @@
-"""Pairs of images and instance labels: found in a folder, read one at a time.
+"""Pairs of images and instance labels, found in a folder.
 
 Three layouts are understood: `NAME.image.EXT` beside `NAME.labels.EXT` (also in subfolders), folders `images/` and
-`labels/` with equal names, or a `manifest.csv` with a column `file`.
+`labels/` with equal names, or a `manifest.csv` with a column `file`. EXT is PNG, TIFF, zarr or OME-Zarr, for images
+JPEG as well. A manifest in the folder, or in one of the two above it, also says what the pairs belong to, in its
+columns `dataset` and `group`.
 """
 
 from __future__ import annotations
 
 import csv
 import os
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import imagecodecs
-import numpy as np
-import tifffile
-
 from napari_sam.errors import TrainingError
-from napari_sam.images import normalise_image
+from napari_sam.training.reading import Sample, SampleCache, read_files
 
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-LABEL_SUFFIXES = (".png", ".tif", ".tiff")
+__all__ = ["Pair", "Sample", "SampleCache", "find_pairs", "read_pair"]
+
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr")
+IMAGE_SUFFIXES = (*LABEL_SUFFIXES, ".jpg", ".jpeg")
+MANIFEST = "manifest.csv"
+LEVELS_UP = 2
+"""A manifest may lie so many folders above the pairs, beside `train/` and `val/` for instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +34,30 @@ class Pair:
     labels: Path
     group: str
     """What the pair is counted under: its folder's name, or the manifest's `dataset`."""
+    subgroup: str = ""
+    """Part of the group, of one kind: what stands before "/" in the manifest's `group`."""
 
     @property
     def name(self) -> str:
         """The image's file name without `.image` and suffix."""
-        return self.image.name.removesuffix(self.image.suffix).removesuffix(".image")
+        return _stem(self.image).removesuffix(".image")
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """An image and its labels in memory."""
-
-    image: np.ndarray
-    """(H, W, 3) uint8, normalised once for the whole image."""
-    labels: np.ndarray
-    """(H, W) int32, 0 = background, each object a value of its own."""
-    name: str
+def read_pair(pair: Pair) -> Sample:
+    """Read and normalise one pair whole; TrainingError as of :func:`napari_sam.training.reading.open_files`."""
+    return read_files(pair.image, pair.labels, pair.name)
 
 
-def find_pairs(folder: str | os.PathLike[str]) -> list[Pair]:
-    """All pairs in `folder`, sorted by path.
+def find_pairs(folder: str | os.PathLike[str], *, split: str | None = None, allow_missing: bool = False) -> list[Pair]:
+    """All pairs in `folder`, sorted by path, or in the manifest's order.
+
+    Parameters
+    ----------
+    folder : path
+    split : str, optional
+        Only the rows of the folder's manifest with this value in the column `split`, where it has such a column.
+    allow_missing : bool
+        Give pairs without labels as well: they are to be reported together with other bad ones.
 
     Raises
     ------
@@ -61,99 +67,86 @@ def find_pairs(folder: str | os.PathLike[str]) -> list[Pair]:
     folder = Path(folder)
     if not folder.is_dir():
         raise TrainingError(f"{folder} is not a folder; expected one with NAME.image.png + NAME.labels.png pairs.")
-    if (folder / "manifest.csv").is_file():
-        pairs = _pairs_of_manifest(folder)
-    elif (folder / "images").is_dir() and (folder / "labels").is_dir():
-        pairs = [
-            Pair(image, _labels_of(folder / "labels" / image.name), folder.name)
-            for image in sorted((folder / "images").iterdir())
-            if image.suffix.lower() in IMAGE_SUFFIXES
-        ]
+    if (folder / MANIFEST).is_file():
+        pairs = _pairs_of_manifest(folder, split)
     else:
-        pairs = [
-            Pair(image, _labels_beside(image), image.parent.name)
-            for image in sorted(folder.rglob("*.image.*"))
-            if image.suffix.lower() in IMAGE_SUFFIXES
-        ]
+        pairs = _with_groups_from_above(folder, _pairs_of_files(folder))
     if not pairs:
         raise TrainingError(
             f"{folder} holds no image-label pairs; expected NAME.image.png + NAME.labels.png, folders images/ and "
             "labels/ with equal names, or a manifest.csv."
         )
-    missing = [pair.labels for pair in pairs if not pair.labels.is_file()]
-    if missing:
+    missing = [str(pair.image) for pair in pairs if not pair.labels.exists()]
+    if missing and not allow_missing:
         raise TrainingError(
-            f"{len(missing)} images in {folder} have no labels, the first: {missing[0]} does not exist; add them, or "
-            "take those images away."
+            f"{len(missing)} images in {folder} have no labels ({', '.join(missing)}); add them beside the images as "
+            "NAME.labels.png, or take those images away."
         )
     return pairs
 
 
-def _pairs_of_manifest(folder: Path) -> list[Pair]:
-    with (folder / "manifest.csv").open(newline="") as file:
+def _pairs_of_files(folder: Path) -> list[Pair]:
+    if (folder / "images").is_dir() and (folder / "labels").is_dir():
+        return [
+            Pair(image, _with_suffix(folder / "labels" / _stem(image)), folder.name)
+            for image in sorted((folder / "images").iterdir())
+            if image.name.lower().endswith(IMAGE_SUFFIXES)
+        ]
+    return [Pair(image, _labels_beside(image), image.parent.name) for image in sorted(_iter_images(folder))]
+
+
+def _iter_images(folder: Path) -> Iterator[Path]:
+    """Every NAME.image.EXT in and below `folder`; what lies inside a zarr folder is not looked at."""
+    for place, folders, files in os.walk(folder):
+        zarrs = [name for name in folders if name.endswith(".zarr")]
+        folders[:] = [name for name in folders if name not in zarrs]
+        yield from (Path(place, n) for n in (*files, *zarrs) if _stem(Path(n)).endswith(".image"))
+
+
+def _pairs_of_manifest(folder: Path, split: str | None) -> list[Pair]:
+    rows = _rows(folder / MANIFEST)
+    wanted = [row for row in rows if split is None or row.get("split", split) == split]
+    images = [(folder / row["file"], row) for row in wanted]
+    return [Pair(image, _labels_beside(image), row.get("dataset") or folder.name, _kind(row)) for image, row in images]
+
+
+def _with_groups_from_above(folder: Path, pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs, with groups from a manifest in a folder above that lists them."""
+    for above in folder.resolve().parents[:LEVELS_UP]:
+        if (above / MANIFEST).is_file():
+            rows = {above / row["file"]: row for row in _rows(above / MANIFEST)}
+            known = [(pair, rows.get(pair.image.resolve())) for pair in pairs]
+            return [
+                replace(pair, group=row.get("dataset") or pair.group, subgroup=_kind(row)) if row else pair
+                for pair, row in known
+            ]
+    return list(pairs)
+
+
+def _rows(manifest: Path) -> list[dict[str, str]]:
+    with manifest.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if rows and "file" not in rows[0]:
-        raise TrainingError(f"{folder / 'manifest.csv'} has no column 'file', only {', '.join(rows[0])}.")
-    images = [(folder / row["file"], row.get("dataset", folder.name)) for row in rows]
-    return [Pair(image, _labels_beside(image), group) for image, group in images]
+        raise TrainingError(f"{manifest} has no column 'file', only {', '.join(rows[0])}.")
+    return rows
+
+
+def _kind(row: Mapping[str, str]) -> str:
+    return (row.get("group") or "").split("/")[0]
+
+
+def _stem(path: Path) -> str:
+    """The name without its ending, `.ome` included: `a.image` of `a.image.ome.zarr`; "" for other endings."""
+    name = path.name
+    ending = max((s for s in IMAGE_SUFFIXES if name.lower().endswith(s)), key=len, default="")
+    return name[: -len(ending)] if ending else ""
 
 
 def _labels_beside(image: Path) -> Path:
-    stem = image.name.removesuffix(image.suffix).removesuffix(".image")
-    return _labels_of(image.with_name(f"{stem}.labels.png"))
+    return _with_suffix(image.with_name(f"{_stem(image).removesuffix('.image')}.labels"))
 
 
-def _labels_of(path: Path) -> Path:
-    """`path`, or the file of that name with another of the label suffixes."""
-    return next((p for p in (path.with_suffix(s) for s in LABEL_SUFFIXES) if p.is_file()), path)
-
-
-def read_pair(pair: Pair) -> Sample:
-    """Read and normalise one pair.
-
-    Raises
-    ------
-    TrainingError
-        If labels and image differ in size or the labels are no integers.
-    """
-    image = normalise_image(_read_pixels(pair.image))
-    labels = _read_pixels(pair.labels)
-    if labels.shape != image.shape[:2]:
-        raise TrainingError(f"{pair.labels} has shape {labels.shape}, its image {image.shape[:2]}; they must be equal.")
-    if labels.dtype.kind not in "uib":
-        raise TrainingError(f"{pair.labels} holds {labels.dtype}; labels must be integers, 0 = background.")
-    return Sample(image, labels.astype(np.int32), pair.name)
-
-
-def _read_pixels(path: Path) -> np.ndarray:
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            return np.asarray(tifffile.imread(path))
-        return np.asarray(imagecodecs.imread(path))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise TrainingError(f"{path} cannot be read: {error}") from error
-
-
-class SampleCache:
-    """Reads pairs when asked and keeps the latest up to `max_bytes`: the data set never lies in memory whole."""
-
-    def __init__(self, pairs: Sequence[Pair], *, max_bytes: int = 512 * 2**20) -> None:
-        self._pairs = list(pairs)
-        self._max_bytes = max_bytes
-        self._kept: OrderedDict[int, Sample] = OrderedDict()
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> Sample:
-        if index in self._kept:
-            self._kept.move_to_end(index)
-            return self._kept[index]
-        sample = read_pair(self._pairs[index])
-        self._kept[index] = sample
-        self._bytes += sample.image.nbytes + sample.labels.nbytes
-        while self._bytes > self._max_bytes and len(self._kept) > 1:
-            _, old = self._kept.popitem(last=False)
-            self._bytes -= old.image.nbytes + old.labels.nbytes
-        return sample
+def _with_suffix(start: Path) -> Path:
+    """`start` with the first of the label suffixes under which there is something."""
+    named = [start.with_name(start.name + suffix) for suffix in LABEL_SUFFIXES]
+    return next((path for path in named if path.exists()), named[0])

@@ -1,51 +1,34 @@
-"""Dense supervision of the encoder: what every pixel is, so that the prompted part starts from a good embedding.
-
-Not part of the network that ships; its weights live in the training state only.
-"""
+"""Dense supervision: what every pixel of a crop is, for the encoder and the heads that see a whole image at once."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from napari_sam.training.losses import dice_loss, heat_loss
 from napari_sam.training.targets import DenseTargets
 
 
-class DenseHead(nn.Module):
-    """Foreground and border logits at half the image's resolution, from an embedding of stride 8."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.up1 = nn.ConvTranspose2d(width, width // 2, kernel_size=2, stride=2)
-        self.up2 = nn.ConvTranspose2d(width // 2, width // 4, kernel_size=2, stride=2)
-        self.out = nn.Conv2d(width // 4, 2, kernel_size=3, padding=1)
-
-    def forward(self, embedding: Tensor) -> Tensor:
-        """(B, 2, 4h, 4w) logits of a (B, C, h, w) embedding."""
-        out: Tensor = self.out(F.relu(self.up2(F.relu(self.up1(embedding)))))
-        return out
-
-
 def dense_loss(
-    logits: Tensor, offsets: Tensor, heat: Tensor, targets: list[DenseTargets], exhaustive: list[bool]
+    logits: Tensor | None, offsets: Tensor, heat: Tensor, targets: list[DenseTargets], exhaustive: list[bool]
 ) -> tuple[Tensor, dict[str, float]]:
     """Sum of the dense losses of a batch, and each by name.
 
-    `logits` (B, 2, S/2, S/2), `offsets` (B, 2, S/8, S/8), `heat` (B, 1, S/4, S/4) logits. Crops whose labels are not
-    exhaustive teach offsets only.
+    `logits` (B, 2, S/2, S/2) of the instance head, if there is one, `offsets` (B, 2, S/8, S/8), `heat` (B, 1, S/4, S/4)
+    logits. Crops whose labels are not exhaustive teach offsets only.
     """
     weight = torch.stack([t.offset_weight for t in targets])  # (B, h, w)
     error = F.smooth_l1_loss(offsets, torch.stack([t.offsets for t in targets]), reduction="none", beta=0.2).sum(1)
     losses = {"offset": (error * weight).sum() / (weight > 0).sum().clamp_min(1)}
     rows = [i for i, whole in enumerate(exhaustive) if whole]
     if rows:
-        foreground = torch.stack([targets[i].foreground for i in rows])
-        border = torch.stack([targets[i].border for i in rows])
-        said = logits[rows].float()
-        losses["foreground"] = _overlap_loss(said[:, 0], foreground)
-        losses["border"] = _overlap_loss(said[:, 1], border)
+        if logits is not None:
+            foreground = torch.stack([targets[i].foreground for i in rows])
+            border = torch.stack([targets[i].border for i in rows])
+            said = logits[rows].float()
+            losses["foreground"] = _overlap_loss(said[:, 0], foreground)
+            losses["border"] = _overlap_loss(said[:, 1], border)
         losses["heat"] = 0.5 * heat_loss(heat[rows, 0].float(), torch.stack([targets[i].heat for i in rows]))
     return torch.stack(list(losses.values())).sum(), {name: float(loss.detach()) for name, loss in losses.items()}
 
