@@ -47,3 +47,11 @@ class TrainingError(NapariSamError, ValueError):
 
 class RunInterrupted(NapariSamError):
     """A run was asked to stop before its end; what is finished is kept, and the same call goes on from there."""
+
+
+class AnnotationError(NapariSamError, ValueError):
+    """An act of an annotation session cannot be done: nothing to commit, no such object, outside the image."""
+
+
+class JournalError(NapariSamError):
+    """The journal of an annotation session cannot be used: damaged, of another image, or held by another session."""

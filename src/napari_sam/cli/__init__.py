@@ -29,6 +29,7 @@ app.command("napari_sam.cli.segment:segment", name="segment", help="Outline all 
 app.command("napari_sam.cli.evaluate:evaluate", name="evaluate", help="Measure a model on images with known labels.")
 app.command("napari_sam.cli.train:train", name="train", help="Train a model on images with known labels.")
 app.command("napari_sam.cli.models:app", name="models", help="List, download and verify model checkpoints.")
+app.command("napari_sam.cli.replay:replay", name="replay", help="Write the labels of an annotation session.")
 app.command("napari_sam.cli.doctor:doctor", name="doctor", help="Check this machine: device, models, memory, disk.")
 
 

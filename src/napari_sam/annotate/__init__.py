@@ -1,0 +1,1 @@
+"""Annotation sessions without a window: prompts, answers, labels, a journal that replays to the same labels."""

@@ -1,0 +1,169 @@
+"""Labels of stacks and time series on disk, block by block; for one plane see `tiling.labels` and `export.tiff`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tifffile
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from napari_sam.errors import OutputError
+from napari_sam.export import MAX_TIFF_PIXELS
+from napari_sam.geometry import Box
+from napari_sam.tiling.labels import check_labels_path, iter_blocks
+from napari_sam.tiling.writing import atomic_path, output_errors
+
+_CHUNK_PX = 512
+_SHARD_PX = 2048
+_SMALLEST_LEVEL_PX = 512
+
+
+class LabelStack(Protocol):
+    """Labels that are read block by block."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def window(self, plane: tuple[int, ...], box: Box) -> NDArray[Any]:
+        """A box of one plane."""
+
+    def level(self, k: int) -> Any:
+        """A view at 1 / 2^k, to be sliced."""
+
+
+def write_stack_tiff(
+    labels: LabelStack, path: Path, *, axes: str, pixel_size_um: tuple[float, float] | None = None
+) -> Path:
+    """Write labels of shape (leading..., H, W) as an OME-TIFF of uint32, plane by plane.
+
+    Raises
+    ------
+    OutputError
+        If there are more than 2^30 pixels in all, or the disk refuses.
+    """
+    size = int(np.prod(labels.shape))
+    if size > MAX_TIFF_PIXELS:
+        raise OutputError(
+            f"{path}: {' x '.join(map(str, labels.shape))} pixels are too many for one TIFF, which takes at most "
+            f"{MAX_TIFF_PIXELS}; write to a name ending in .ome.zarr."
+        )
+    metadata: dict[str, Any] = {"axes": f"{axes}YX"}
+    if pixel_size_um is not None:
+        (metadata["PhysicalSizeY"], metadata["PhysicalSizeX"]) = pixel_size_um
+        metadata |= {"PhysicalSizeYUnit": "µm", "PhysicalSizeXUnit": "µm"}
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        tifffile.imwrite(
+            file,
+            _tiff_tiles(labels),
+            shape=labels.shape,
+            dtype=np.uint32,
+            tile=(_CHUNK_PX, _CHUNK_PX),
+            compression="zlib",
+            photometric="minisblack",
+            ome=True,
+            metadata=metadata,
+            software="napari-sam",
+        )
+    return path
+
+
+def write_stack_zarr(
+    labels: LabelStack, path: Path, *, axes: str, pixel_size_um: tuple[float, float] | None = None
+) -> Path:
+    """Write labels of shape (leading..., H, W) as a multiscale OME-Zarr 0.5 label image, level by level.
+
+    Level k holds every 2^k-th row and column; leading axes are not reduced. Written under another name and renamed.
+
+    Raises
+    ------
+    OutputError
+        If something is at `path`, or the disk refuses.
+    """
+    check_labels_path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    with output_errors(path):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            root = zarr.open_group(partial, mode="w", zarr_format=3)
+            root.attrs.update(_metadata(labels, path.name, axes, pixel_size_um))
+            for k in range(_level_count(labels)):
+                _write_level(root, k, labels, axes)
+            if path.exists():
+                path.rmdir()  # an empty folder: check_labels_path lets nothing else pass
+            partial.rename(path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    return path
+
+
+def _tiff_tiles(labels: LabelStack) -> Iterator[NDArray[np.uint32]]:
+    for plane in _planes(labels.shape):
+        for box in iter_blocks((labels.shape[-2], labels.shape[-1]), _CHUNK_PX):
+            tile = np.zeros((_CHUNK_PX, _CHUNK_PX), np.uint32)
+            tile[: box.height, : box.width] = labels.window(plane, box)
+            yield tile
+
+
+def _write_level(root: zarr.Group, k: int, labels: LabelStack, axes: str) -> None:
+    view = labels.level(k)
+    height, width = view.shape[-2:]
+    flat = (1,) * len(axes)
+    chunks = (min(_CHUNK_PX, height), min(_CHUNK_PX, width))
+    shards = [c * min(_SHARD_PX // _CHUNK_PX, -(-n // c)) for c, n in zip(chunks, (height, width), strict=True)]
+    array = root.create_array(
+        str(k),
+        shape=view.shape,
+        dtype=labels.dtype,
+        chunks=(*flat, *chunks),
+        shards=(*flat, *shards),
+        compressors=ZstdCodec(level=3),  # one fixed setting: the same labels give the same bytes
+        fill_value=0,
+        dimension_names=[*axes.lower(), "y", "x"],
+    )
+    for plane in _planes(view.shape):
+        for box in iter_blocks((height, width), (shards[0], shards[1])):
+            key: tuple[int | slice, ...] = (*plane, *box.slices)
+            block = view[key]
+            if block.any():
+                array[key] = block
+
+
+def _planes(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    return product(*(range(n) for n in shape[:-2]))
+
+
+def _level_count(labels: LabelStack) -> int:
+    side, count = max(labels.shape[-2:]), 1
+    while side > _SMALLEST_LEVEL_PX:
+        side, count = (side + 1) // 2, count + 1
+    return count
+
+
+def _metadata(labels: LabelStack, name: str, axes: str, pixel_size_um: tuple[float, float] | None) -> dict[str, Any]:
+    unit = {} if pixel_size_um is None else {"unit": "micrometer"}
+    size_y, size_x = pixel_size_um or (1.0, 1.0)
+    flat = [1.0] * len(axes)
+    datasets = [
+        {
+            "path": str(k),
+            "coordinateTransformations": [{"type": "scale", "scale": [*flat, size_y * 2.0**k, size_x * 2.0**k]}],
+        }
+        for k in range(_level_count(labels))
+    ]
+    kinds = [{"name": axis.lower(), "type": "time" if axis == "T" else "space"} for axis in axes]
+    multiscale = {
+        "name": name.removesuffix(".zarr").removesuffix(".ome"),
+        "axes": [*kinds, *({"name": axis, "type": "space", **unit} for axis in "yx")],
+        "datasets": datasets,
+        "type": "nearest",
+    }
+    ome = {"version": "0.5", "multiscales": [multiscale], "image-label": {"version": "0.5"}}
+    return {"ome": ome, "napari_sam": {"planes": int(np.prod(labels.shape[:-2]))}}
