@@ -217,6 +217,28 @@ def with_instances(proposing_model, rating: float):
     return proposing_model
 
 
+@pytest.mark.parametrize("multimask", [True, False])
+def test_masks_end_where_the_box_ends(proposing_model, clouds, multimask):
+    model = with_instances(proposing_model, rating=0.7)
+    embedding = embed_image(model, clouds(128, 128))
+    boxes = [[20, 20, 44, 60], [30, 30, 100, 70]]
+    cut = predict_masks(model, embedding, boxes_xyxy=boxes, multimask=multimask)
+    free = predict_masks(model, embedding, points_xy=[[[36, 36]]], multimask=multimask)
+    assert cut.masks.any()
+    for (x0, y0, x1, y1), masks in zip(boxes, cut.masks, strict=True):  # to a low-resolution pixel, 4 px here
+        assert not masks[:, :, : x0 - 4].any()
+        assert not masks[:, :, x1 + 4 :].any()
+        assert not masks[:, : y0 - 4].any()
+        assert not masks[:, y1 + 4 :].any()
+    assert free.masks[0].any(axis=0)[:, 44:].any()  # without a box nothing is cut
+
+
+def test_published_networks_answer_boxes_as_published(model, clouds):
+    embedding = embed_image(model, clouds(128, 128))
+    prediction = predict_masks(model, embedding, boxes_xyxy=[40, 40, 60, 60])
+    assert prediction.masks[..., :30].any() or prediction.masks[..., 70:].any()
+
+
 def test_a_click_in_a_region_is_answered_with_it(proposing_model, clouds):
     model = with_instances(proposing_model, rating=5.0)
     embedding = embed_image(model, clouds(128, 128))
