@@ -1,4 +1,4 @@
-"""Makes the pictures of the documentation in a real napari window: `bash .ci/pytest`'s screen, or your own.
+"""Makes the pictures of the automatic widget in a real napari window: `bash .ci/pytest`'s screen, or your own.
 
 xvfb-run -s "-screen 0 1600x1200x24" python docs/make_screenshots.py
 """
@@ -6,41 +6,67 @@ xvfb-run -s "-screen 0 1600x1200x24" python docs/make_screenshots.py
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import napari
-from qtpy.QtWidgets import QApplication
+import numpy as np
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_sam.ui import AutomaticSegmentation, nuclei_sample
 
 IMAGES = Path(__file__).parent / "images"
 SIZE = (1280, 800)
 PATIENCE_S = 300
+EXAMPLES = 4
 
 
-def settle(seconds: float) -> None:
-    """Let the window work and draw for a while."""
+def wait_for(is_done: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
+    """Let the window work and draw until something is so, or for a while."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while not is_done() and time.monotonic() < until:
         QApplication.processEvents()
         time.sleep(0.02)
+
+
+def take(viewer: napari.Viewer, name: str) -> None:
+    """Write the whole window as docs/images/NAME.png."""
+    wait_for(lambda: False, seconds=1)
+    path = IMAGES / f"{name}.png"
+    viewer.window.screenshot(str(path), canvas_only=False, flash=False)
+    print(path)
+
+
+def show_automatic(viewer: napari.Viewer) -> None:
+    """The automatic widget: before a run, with the result, filtered by examples."""
+    for data, options, *_ in nuclei_sample()[:1]:
+        viewer.add_image(data, **options)
+    widget = AutomaticSegmentation(viewer)
+    viewer.window.add_dock_widget(widget, name="Automatic segmentation", area="right")
+    widget.run.click()
+    wait_for(widget.run.isEnabled)
+    take(viewer, "automatic")
+    widget.tuning.pick.click()
+    if widget.result is not None:
+        for label in widget.result.features["label"][:EXAMPLES].tolist():
+            inside = np.argwhere(widget.result.layer.data == label)
+            widget.tuning.toggle(label, tuple(inside[len(inside) // 2]))
+    widget.tuning.apply.click()
+    bar = widget.findChild(QScrollArea).verticalScrollBar()
+    bar.setValue(bar.maximum())
+    take(viewer, "automatic-filtered")
+    bar.setValue(0)
+    viewer.theme = "light"
+    take(viewer, "automatic-light")
+    print(widget.status.text(), widget.refilter.count.text())
 
 
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     viewer = napari.Viewer(show=True)
+    viewer.theme = "dark"
     viewer.window.resize(*SIZE)
-    for data, options, *_ in nuclei_sample()[:1]:
-        viewer.add_image(data, **options)
-    widget = AutomaticSegmentation(viewer)
-    viewer.window.add_dock_widget(widget, name="Automatic segmentation", area="right")
-    widget.run.native.click()
-    started = time.monotonic()
-    while not widget.run.enabled and time.monotonic() - started < PATIENCE_S:
-        settle(0.1)
-    settle(1)
-    viewer.window.screenshot(str(IMAGES / "automatic.png"), canvas_only=False, flash=False)
-    print(f"{IMAGES / 'automatic.png'}: {widget.status.value}")
+    show_automatic(viewer)
     viewer.close()
 
 

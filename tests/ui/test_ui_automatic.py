@@ -1,60 +1,17 @@
-"""The widget in a real napari window: press, wait, look at the layers; the segmenter is a stand-in."""
+"""The automatic widget in a real napari window: form to result, and whatever may happen on the way."""
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+import weakref
 
 import numpy as np
 import pytest
+from napari.layers import Labels, Shapes
 
-from napari_sam.errors import ImageError, RunInterrupted
-from napari_sam.ui import AutomaticSegmentation
-
-WAIT_MS = 10_000
-
-
-class FakeSegment:
-    """Threshold at half the maximum; waits before each of two tiles until the test says `go`."""
-
-    def __init__(self, *, held: bool = False, error: Exception | None = None) -> None:
-        self.go = threading.Event()
-        self.began = threading.Event()
-        if not held:
-            self.go.set()
-        self.error = error
-        self.calls: list[tuple[Path, dict[str, Any]]] = []
-        self.threads: list[int] = []
-
-    def __call__(
-        self,
-        image: Any,
-        output: Path,
-        *,
-        progress: Callable[[str, int, int], None],
-        should_stop: Callable[[], bool],
-        **options: Any,
-    ) -> SimpleNamespace:
-        self.calls.append((output, options))
-        self.threads.append(threading.get_ident())
-        self.began.set()
-        for done in range(2):
-            assert self.go.wait(WAIT_MS / 1000)
-            if should_stop():
-                raise RunInterrupted(f"stopped after {done} of 2 tiles")
-            progress("tiles", done + 1, 2)
-        if self.error is not None:
-            raise self.error
-        pixels = np.asarray(image)
-        return SimpleNamespace(labels=(pixels > pixels.max() // 2).astype(np.uint32), table=[1, 2, 3])
-
-
-def disc(side: int = 32) -> np.ndarray:
-    y, x = np.mgrid[:side, :side]
-    return np.where((y - 16) ** 2 + (x - 16) ** 2 < 64, 200, 10).astype(np.uint8)
+from napari_sam.predict.config import AutoMaskConfig
+from ui.ui_runs import WAIT_MS, Calls, HeldModel, open_widget, picture, run, wait_until_idle
 
 
 @pytest.fixture
@@ -62,141 +19,298 @@ def viewer(make_napari_viewer):
     return make_napari_viewer()
 
 
-def open_widget(viewer: Any, segment: FakeSegment) -> AutomaticSegmentation:
-    widget = AutomaticSegmentation(viewer, segment)
-    viewer.window.add_dock_widget(widget, name="Automatic segmentation")
-    return widget
+@pytest.fixture
+def model(monkeypatch):
+    return HeldModel(monkeypatch)
 
 
-def press_and_wait(widget: AutomaticSegmentation, qtbot: Any) -> None:
-    widget.run.native.click()
-    qtbot.waitUntil(lambda: widget.run.enabled, timeout=WAIT_MS)
+@pytest.fixture
+def held(monkeypatch):
+    return HeldModel(monkeypatch, free=False)
 
 
-def test_a_press_on_segment_adds_a_labels_layer_in_the_place_of_the_image(viewer, qtbot):
-    image = viewer.add_image(disc(), name="cells", scale=(0.5, 0.5), translate=(7, 3))
-    widget = open_widget(viewer, FakeSegment())
-    press_and_wait(widget, qtbot)
+def begin(widget, held, qtbot, tiles=0):
+    """Press Segment, wait until the first tile is begun, let some go."""
+    widget.run.click()
+    qtbot.waitUntil(lambda: held.began == 1, timeout=WAIT_MS)
+    held.let(tiles)
+    qtbot.waitUntil(lambda: held.began == tiles + 1 or widget.run.isEnabled(), timeout=WAIT_MS)
+
+
+def wait_for_the_thread(job, qtbot):
+    qtbot.waitUntil(lambda: not job._worker.is_running, timeout=WAIT_MS)
+
+
+def test_a_press_on_segment_adds_labels_with_features_in_the_place_of_the_image(viewer, model, qtbot):
+    image = viewer.add_image(picture(), rgb=True, name="cells", scale=(0.5, 0.5), translate=(7, 3))
+    widget = open_widget(viewer)
+    run(widget, qtbot)
     labels = viewer.layers["cells objects"]
-    np.testing.assert_array_equal(labels.data, disc() > 100)
+    np.testing.assert_array_equal(labels.data > 0, picture()[..., 0] > 0)
     np.testing.assert_array_equal(labels.extent.world, image.extent.world)
-    assert widget.status.value == "3 objects in cells"
+    assert widget.status.text() == "16 objects in cells."
+    assert {"label", "predicted_iou", "stability_score", "area_px"} <= set(labels.features)
+    row = labels.features[labels.features["index"] == labels.data[5, 5]]
+    assert row["area_px"].item() == 16
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells objects"]
 
 
-def test_the_work_runs_on_another_thread_and_the_window_stays_usable(viewer, qtbot):
-    viewer.add_image(disc())
-    segment = FakeSegment(held=True)
-    widget = open_widget(viewer, segment)
-    widget.run.native.click()
-    qtbot.waitUntil(segment.began.is_set, timeout=WAIT_MS)
-    assert (widget.run.enabled, widget.stop.enabled) == (False, True)
+def test_the_work_runs_on_another_thread_and_the_window_stays_usable(viewer, held, qtbot):
+    viewer.add_image(picture(), rgb=True)
+    widget = open_widget(viewer)
+    begin(widget, held, qtbot)
+    assert (widget.run.isEnabled(), widget.pause.isEnabled(), widget.stop.isEnabled()) == (False, True, True)
     viewer.add_points([[1, 1]])  # the GUI thread is free
-    segment.go.set()
-    qtbot.waitUntil(lambda: widget.run.enabled, timeout=WAIT_MS)
-    assert segment.threads != [threading.get_ident()]
+    held.let(4)
+    wait_until_idle(widget, qtbot)
+    assert threading.get_ident() not in held.threads
 
 
-def test_progress_is_shown_in_the_activity_dock(viewer, qtbot):
+def test_tiles_appear_as_they_are_finished_and_give_way_to_the_result(viewer, held, qtbot):
+    viewer.add_image(picture(), rgb=True, name="cells")
+    widget = open_widget(viewer)
+    begin(widget, held, qtbot, tiles=1)
+    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=WAIT_MS)
+    preview = viewer.layers["cells preview"]
+    assert len(np.unique(preview.data)) == 5  # the four squares of the first tile, and nothing
+    assert not preview.editable
+    held.let(3)
+    wait_until_idle(widget, qtbot)
+    assert "cells preview" not in viewer.layers
+    assert "cells objects" in viewer.layers
+
+
+def test_the_tiles_in_view_come_first(viewer, model, qtbot, monkeypatch):
+    viewer.add_image(picture(), rgb=True, name="cells")
+    widget = open_widget(viewer)
+    lower_right = np.array([[100.0, 100], [120, 100], [120, 120], [100, 120]])
+    monkeypatch.setattr("napari_sam.ui.automatic.view_corners", lambda image: lower_right)
+    run(widget, qtbot)
+    np.testing.assert_array_equal(model.seen[0], picture()[48:, 48:])
+
+
+def test_progress_is_shown_in_the_dock_and_in_the_widget(viewer, held, qtbot):
     from napari.utils import progress
 
-    viewer.add_image(disc())
-    segment = FakeSegment(held=True)
-    widget = open_widget(viewer, segment)
-    widget.run.native.click()
-    qtbot.waitUntil(segment.began.is_set, timeout=WAIT_MS)
+    viewer.add_image(picture(), rgb=True, name="cells")
+    widget = open_widget(viewer)
+    begin(widget, held, qtbot, tiles=2)
     (bar,) = progress._all_instances
-    assert "Segmenting" in bar.desc
-    segment.go.set()
-    qtbot.waitUntil(lambda: widget.run.enabled, timeout=WAIT_MS)
-    assert (bar.n, bar.total) == (2, 2)
+    qtbot.waitUntil(lambda: bar.n == 2, timeout=WAIT_MS)
+    assert bar.total == 4
+    assert "Segmenting cells" in bar.desc
+    assert (widget.progress.value(), widget.progress.maximum()) == (2, 4)
+    assert "tiles" in widget.progress.format()
+    assert "left" in widget.progress.format()
+    held.let(2)
+    wait_until_idle(widget, qtbot)
     assert not progress._all_instances
 
 
-def test_the_form_says_which_stage_is_how_far(viewer, qtbot, monkeypatch):
-    viewer.add_image(disc(), name="cells")
-    widget = open_widget(viewer, FakeSegment())
-    said: list[str] = []
-    monkeypatch.setattr(AutomaticSegmentation, "_say", lambda _, text: said.append(text))
-    press_and_wait(widget, qtbot)
-    assert "Segmenting cells: tiles 1 of 2" in said
+def test_pause_holds_the_run_and_continue_ends_it_with_the_same_result(viewer, held, qtbot):
+    viewer.add_image(picture(), rgb=True, name="cells")
+    widget = open_widget(viewer)
+    begin(widget, held, qtbot)
+    widget.pause.click()
+    assert widget.pause.text() == "Continue"
+    held.let(4)
+    qtbot.waitUntil(lambda: widget.progress.value() == 1, timeout=WAIT_MS)
+    qtbot.wait(300)
+    assert held.began == 1
+    assert "Paused" in widget.status.text()
+    widget.pause.click()
+    wait_until_idle(widget, qtbot)
+    assert widget.status.text() == "16 objects in cells."
 
 
-def test_stop_ends_the_job_adds_nothing_and_says_how_to_go_on(viewer, qtbot):
-    viewer.add_image(disc())
-    segment = FakeSegment(held=True)
-    widget = open_widget(viewer, segment)
-    widget.run.native.click()
-    qtbot.waitUntil(segment.began.is_set, timeout=WAIT_MS)
-    widget.stop.native.click()
-    segment.go.set()
-    qtbot.waitUntil(lambda: widget.run.enabled, timeout=WAIT_MS)
-    assert len(viewer.layers) == 1
-    assert "Stopped" in widget.status.value
-    assert "goes on from here" in widget.status.value
+def test_stop_keeps_what_is_finished_and_a_new_widget_goes_on_from_there(viewer, held, qtbot, tmp_path):
+    viewer.add_image(picture(), rgb=True, name="cells")
+    widget = open_widget(viewer)
+    widget.settings.output.setText(str(tmp_path / "mine"))
+    begin(widget, held, qtbot, tiles=2)
+    widget.stop.click()
+    held.let(1)
+    wait_until_idle(widget, qtbot)
+    assert "goes on from here" in widget.status.text()
+    assert [layer.name for layer in viewer.layers] == ["cells"]
+    again = open_widget(viewer)
+    again.settings.output.setText(str(tmp_path / "mine"))
+    held.let(1)
+    run(again, qtbot)
+    assert held.began == 4
+    assert again.result.outcome.result.report.tiles_reused == 3
+    assert again.status.text() == "16 objects in cells."
 
 
-def test_without_an_image_the_user_is_told_to_open_one(viewer, qtbot):
-    widget = open_widget(viewer, FakeSegment())
-    widget.run.native.click()
-    assert "no image layer" in widget.status.value
-    assert "open an image" in widget.status.value
+def test_a_paused_run_can_be_stopped(viewer, held, qtbot):
+    viewer.add_image(picture(), rgb=True)
+    widget = open_widget(viewer)
+    begin(widget, held, qtbot)
+    widget.pause.click()
+    held.let(1)
+    widget.stop.click()
+    wait_until_idle(widget, qtbot)
+    assert "Stopped" in widget.status.text()
 
 
-def test_an_error_of_the_job_is_shown_and_the_button_works_again(viewer, qtbot, monkeypatch):
+def test_failed_tiles_are_red_and_a_press_on_retry_mends_them(viewer, model, qtbot):
+    model.fail = {1, 4}
+    viewer.add_image(picture(), rgb=True, name="cells", scale=(2, 2))
+    widget = open_widget(viewer)
+    run(widget, qtbot)
+    red = viewer.layers["cells failed tiles"]
+    assert isinstance(red, Shapes)
+    assert len(red.data) == 2
+    assert "cannot be had" in red.features["reason"][0]
+    np.testing.assert_array_equal(red.edge_color[0], [1, 0, 0, 1])
+    np.testing.assert_array_equal(red.data[0].max(axis=0), [63.5, 63.5])
+    assert "2 tiles failed" in widget.status.text()
+    assert not widget.retry.isHidden()
+    model.fail = set()
+    widget.retry.click()
+    wait_until_idle(widget, qtbot)
+    assert model.began == 6
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells objects"]
+    assert widget.retry.isHidden()
+    np.testing.assert_array_equal(viewer.layers["cells objects"].data > 0, picture()[..., 0] > 0)
+
+
+def test_without_an_image_the_user_is_told_to_open_one(viewer, model, qtbot):
+    widget = open_widget(viewer)
+    widget.run.click()
+    assert "no image layer" in widget.status.text()
+    assert "open an image" in widget.status.text()
+
+
+def test_a_setting_out_of_range_is_named_and_nothing_begins(viewer, model, qtbot):
+    viewer.add_image(picture(), rgb=True)
+    widget = open_widget(viewer)
+    widget.settings.advanced.set_values({"box_nms_thresh": 3.0})
+    widget.run.click()
+    assert "box_nms_thresh must lie in [0, 1], got 3.0" in widget.status.text()
+    assert widget.run.isEnabled()
+
+
+def test_an_error_of_the_job_is_shown_and_the_button_works_again(viewer, model, qtbot, monkeypatch, tmp_path):
     from napari.utils.notifications import notification_manager
 
-    told: list[BaseException] = []
-    monkeypatch.setattr(notification_manager, "receive_error", lambda kind, error, trace: told.append(error))
-    viewer.add_image(disc())
-    widget = open_widget(viewer, FakeSegment(error=ImageError("this image is constant; choose another.")))
-    press_and_wait(widget, qtbot)
-    assert widget.status.value == "Failed: this image is constant; choose another."
-    assert [str(error) for error in told] == ["this image is constant; choose another."]
+    told = []
+    monkeypatch.setattr(notification_manager, "receive_error", lambda kind, error, trace: told.append(str(error)))
+    viewer.add_image(picture(), rgb=True)
+    widget = open_widget(viewer)
+    widget.settings.output.setText(str(tmp_path / "labels.txt"))
+    run(widget, qtbot)
+    assert "must be NAME.ome.zarr or NAME.tif" in widget.status.text()
+    assert "must be NAME.ome.zarr or NAME.tif" in told[0]
     assert len(viewer.layers) == 1
 
 
-def test_a_layer_deleted_while_the_job_runs_loses_nothing(viewer, qtbot):
-    image = viewer.add_image(disc(), name="cells")
-    segment = FakeSegment(held=True)
-    widget = open_widget(viewer, segment)
-    widget.run.native.click()
-    qtbot.waitUntil(segment.began.is_set, timeout=WAIT_MS)
+def test_layers_deleted_renamed_and_switched_during_a_run_lose_nothing(viewer, held, qtbot):
+    image = viewer.add_image(picture(), rgb=True, name="cells")
+    other = viewer.add_image(picture()[:64], rgb=True, name="other")
+    widget = open_widget(viewer)
+    widget.settings.image.choose(image)
+    begin(widget, held, qtbot, tiles=1)
+    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=WAIT_MS)
+    image.name = "renamed"
+    assert widget.settings.image.currentText() == "renamed"
+    widget.settings.image.choose(other)
+    viewer.layers.remove(viewer.layers["cells preview"])
     viewer.layers.remove(image)
-    segment.go.set()
-    qtbot.waitUntil(lambda: widget.run.enabled, timeout=WAIT_MS)
-    assert [layer.name for layer in viewer.layers] == ["cells objects"]
+    held.let(3)
+    wait_until_idle(widget, qtbot)
+    assert [layer.name for layer in viewer.layers] == ["other", "cells objects"]
+    assert viewer.layers["cells objects"].data.shape == (128, 128)
+    assert widget.settings.image.layer is other
 
 
-def test_model_preset_and_place_reach_the_segmenter(viewer, qtbot, tmp_path):
-    viewer.add_image(disc())
-    segment = FakeSegment()
-    widget = open_widget(viewer, segment)
-    widget.model.value, widget.preset.value, widget.output.value = "vit_b", "nuclei", tmp_path / "mine"
-    press_and_wait(widget, qtbot)
-    assert segment.calls == [(tmp_path / "mine.ome.zarr", {"model": "vit_b", "preset": "nuclei"})]
+def test_the_settings_shown_reach_the_run(viewer, model, qtbot, tmp_path):
+    viewer.add_image(picture(), rgb=True)
+    calls = Calls()
+    widget = open_widget(viewer, calls)
+    widget.settings.preset.setCurrentText("nuclei")
+    assert widget.settings.advanced.values()["mask_nms_thresh"] == 0.4
+    widget.settings.basic.set_values({"pred_iou_thresh": 0.125})
+    widget.settings.output.setText(str(tmp_path / "mine"))
+    run(widget, qtbot)
+    (call,) = calls
+    assert call["output"] == tmp_path / "mine.ome.zarr"
+    assert call["model"] == "nano"
+    assert isinstance(call["automatic"], AutoMaskConfig)
+    assert (call["automatic"].pred_iou_thresh, call["automatic"].max_mask_fraction) == (0.125, 0.25)
+    assert call["tiling"].core_px == 64
 
 
-def test_left_as_it_opens_the_form_asks_for_the_built_in_model_and_a_temporary_place(viewer, qtbot):
-    viewer.add_image(disc())
-    segment = FakeSegment()
-    press_and_wait(open_widget(viewer, segment), qtbot)
-    ((output, options),) = segment.calls
-    assert options == {"model": "nano", "preset": None}
-    assert output.name == "labels.ome.zarr"
-    assert output.parent.is_dir()
+def test_only_the_shapes_of_a_layer_are_segmented(viewer, model, qtbot):
+    viewer.add_image(picture(), rgb=True, name="cells", scale=(2, 2))
+    viewer.add_shapes([[[0, 0], [0, 128], [128, 128], [128, 0]]], shape_type="rectangle", name="here")  # world pixels
+    widget = open_widget(viewer)
+    widget.settings.region.setCurrentText("shapes layer")
+    run(widget, qtbot)
+    found = viewer.layers["cells objects"].data > 0
+    expected = (picture()[..., 0] > 0) & (np.indices((128, 128)).max(axis=0) < 64)
+    np.testing.assert_array_equal(found, expected)
+    assert model.began == 1
 
 
-def test_closing_the_form_while_a_job_runs_ends_the_job_quietly(viewer, qtbot):
-    viewer.add_image(disc())
-    segment = FakeSegment(held=True)
-    widget = open_widget(viewer, segment)
-    widget.run.native.click()
-    qtbot.waitUntil(segment.began.is_set, timeout=WAIT_MS)
+def test_closing_the_dock_during_a_run_ends_it_quietly_and_leaves_nothing_alive(viewer, held, qtbot):
+    viewer.add_image(picture(), rgb=True, name="cells")
+    widget = open_widget(viewer)
+    begin(widget, held, qtbot, tiles=1)
+    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=WAIT_MS)
+    job, watched = widget._job, weakref.ref(widget)
+    counts = [len(emitter.callbacks) for emitter in emitters(viewer)]
+    viewer.window.remove_dock_widget(widget)
+    del widget
+    held.let(3)
+    wait_for_the_thread(job, qtbot)
+    del job
+    qtbot.wait(50)
+    gc.collect()
+    assert watched() is None
+    assert [layer.name for layer in viewer.layers] == ["cells"]
+    assert all(len(e.callbacks) < n for e, n in zip(emitters(viewer), counts, strict=True))
+    viewer.layers[0].name = "renamed"  # nobody is left to stumble over this
+    viewer.layers.clear()
+
+
+def emitters(viewer):
+    """Where the widget listens."""
+    return [viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers[0].events.name]
+
+
+def test_closing_the_viewer_during_a_run_ends_the_run_and_the_next_viewer_goes_on(
+    make_napari_viewer, held, qtbot, tmp_path
+):
+    viewer = make_napari_viewer()
+    viewer.add_image(picture(), rgb=True, name="cells")
+    widget = open_widget(viewer)
+    widget.settings.output.setText(str(tmp_path / "mine"))
+    begin(widget, held, qtbot, tiles=1)
     job = widget._job
-    assert job is not None
-    viewer.window.remove_dock_widget("all")
-    widget.native.deleteLater()
-    qtbot.waitUntil(lambda: job.is_stopping, timeout=WAIT_MS)
-    segment.go.set()
-    qtbot.waitUntil(lambda: not job._worker.is_running, timeout=WAIT_MS)
-    assert len(viewer.layers) == 1
+    viewer.close()
+    held.let(1)
+    wait_for_the_thread(job, qtbot)
+    qtbot.wait(50)
+    assert held.began == 2
+    del widget, job, viewer
+    second = make_napari_viewer()
+    second.add_image(picture(), rgb=True, name="cells")
+    again = open_widget(second)
+    again.settings.output.setText(str(tmp_path / "mine"))
+    held.let(2)
+    run(again, qtbot)
+    assert held.began == 4
+    assert again.status.text() == "16 objects in cells."
+
+
+def test_of_a_stack_the_plane_shown_is_segmented(viewer, model, qtbot):
+    stack = np.stack([np.zeros_like(picture()), picture()])
+    viewer.add_image(stack, rgb=True, name="stack", scale=(3, 1, 1))
+    viewer.dims.set_point(0, 3)
+    widget = open_widget(viewer)
+    run(widget, qtbot)
+    labels = viewer.layers["stack objects"]
+    assert isinstance(labels, Labels)
+    assert labels.data.shape == (1, 128, 128)
+    assert tuple(labels.translate) == (3, 0, 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from napari_sam.geometry import Box
 
 Z_95 = 1.959963984540054
 """The normal distribution has 95 % of its mass within so many standard deviations."""
+MODEL_MADE: tuple[Origin, ...] = ("prefilled",)
+"""Origins of objects that no person has seen; what was clicked or painted was seen by who did it."""
+EVERY_ORIGIN: tuple[Origin, ...] = get_args(Origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ def review_item(known: AnnotatedObject) -> ReviewItem:
 def review_queue(
     objects: Mapping[int, AnnotatedObject],
     *,
-    origins: Collection[Origin] = ("prefilled",),
+    origins: Collection[Origin] = MODEL_MADE,
     include_reviewed: bool = False,
 ) -> tuple[ReviewItem, ...]:
     """What is to be looked at, the most doubtful first.
@@ -113,7 +117,7 @@ def review_queue(
     ----------
     objects : mapping of label to AnnotatedObject
     origins : collection of "prefilled", "clicked", "painted"
-        By default only what the model found by itself: a person has seen the others.
+        By default only what the model found by itself.
     include_reviewed : bool
         Also those that have a verdict.
     """

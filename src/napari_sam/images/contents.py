@@ -48,14 +48,20 @@ class Contents:
     nodata: float | None = None
     """The value that the file declares to mean "nothing here"."""
     geo: GeoReference | None = None
+    depth_um: float | None = None
+    """Distance of neighbouring planes along Z."""
+
+
+def length_um(size: float, unit: str | None) -> float | None:
+    """A length in micrometres, or None where the unit is unknown or it is no positive number."""
+    factor = MICROMETRES.get(unit.strip().lower()) if unit else None
+    return size * factor if factor is not None and 0 < size < float("inf") else None
 
 
 def pixel_size(sizes: tuple[float, float], units: tuple[str | None, str | None]) -> tuple[float, float] | None:
     """(y, x) in micrometres, or None where a unit is unknown or a size is no positive number."""
-    factors = [MICROMETRES.get(unit.strip().lower()) if unit else None for unit in units]
-    if factors[0] is None or factors[1] is None or not all(0 < size < float("inf") for size in sizes):
-        return None
-    return sizes[0] * factors[0], sizes[1] * factors[1]
+    y, x = (length_um(size, unit) for size, unit in zip(sizes, units, strict=True))
+    return None if y is None or x is None else (y, x)
 
 
 def file_identity(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import zarr
 
 from napari_sam.errors import ImageError
 from napari_sam.images.arrays import reason
-from napari_sam.images.contents import Contents, pixel_size
+from napari_sam.images.contents import Contents, length_um, pixel_size
 
 METADATA_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _UNNAMED_AXES = "TCZYX"
@@ -78,22 +78,33 @@ def _multiscale(group: zarr.Group, path: Path, image: dict[str, Any], ome: dict[
         axes=letters,
         identity=_identity(path, levels[0]),
         pixel_size_um=_pixel_size_um(image, axes),
+        depth_um=_depth_um(image, axes),
         channel_names=names if any(names) else (),
     )
 
 
 def _pixel_size_um(image: dict[str, Any], axes: list[dict[str, Any]] | None) -> tuple[float, float] | None:
-    """(y, x) of the finest level: its scale times that of the whole image, where the axes name a unit of length."""
+    """(y, x) of the finest level, where the axes name a unit of length."""
     if axes is None:
         return None
+    scales = _scales(image, axes)
+    (y, y_unit), (x, x_unit) = scales["y"], scales["x"]
+    return pixel_size((y, x), (y_unit, x_unit))
+
+
+def _depth_um(image: dict[str, Any], axes: list[dict[str, Any]] | None) -> float | None:
+    """Distance of planes along z, where that axis is there and names a unit of length."""
+    return length_um(*_scales(image, axes).get("z", (0.0, None))) if axes is not None else None
+
+
+def _scales(image: dict[str, Any], axes: list[dict[str, Any]]) -> dict[str, tuple[float, str | None]]:
+    """Size and unit of a step along each axis of the finest level: its scale times that of the whole image."""
     steps = [*image["datasets"][0].get("coordinateTransformations", []), *image.get("coordinateTransformations", [])]
     scale = [1.0] * len(axes)
     for step in steps:
         if step.get("type") == "scale":
             scale = [a * float(b) for a, b in zip(scale, step["scale"], strict=True)]
-    by_name = {str(axis["name"]).lower(): (size, axis.get("unit")) for axis, size in zip(axes, scale, strict=True)}
-    (y, y_unit), (x, x_unit) = by_name["y"], by_name["x"]
-    return pixel_size((y, x), (y_unit, x_unit))
+    return {str(axis["name"]).lower(): (size, axis.get("unit")) for axis, size in zip(axes, scale, strict=True)}
 
 
 def _array_axes(array: zarr.Array[Any]) -> str | None:

@@ -50,6 +50,8 @@ class ImageSource:
     """The value that the file declares to mean "nothing here"."""
     geo: GeoReference | None = None
     """Where a GeoTIFF lies on the map."""
+    depth_um: float | None = None
+    """Distance of neighbouring planes along Z; None where the file does not say."""
     reopen: Callable[[], ImageSource] | None = None
     """Opens the same file again in another process; None for arrays, which are sent as they are."""
 
@@ -57,7 +59,7 @@ class ImageSource:
         if self.reopen is not None:
             return self.reopen, ()
         fields = (self.name, self.axes, self.levels, self.pixel_size_um, self.channel_names, self.identity)
-        return ImageSource, (*fields, self.nodata, self.geo)
+        return ImageSource, (*fields, self.nodata, self.geo, self.depth_um)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -254,8 +256,8 @@ def _checked_source(contents: Contents, name: str, axes: str | None) -> ImageSou
     count = shape[letters.index("C")] if "C" in letters else 1
     samples = shape[letters.index("S")] if "S" in letters else 1
     names = _channel_names(contents.channel_names, count, samples)
-    geo, nodata = contents.geo, contents.nodata
-    return ImageSource(name, letters, levels, contents.pixel_size_um, names, identity, nodata, geo)
+    geo, nodata, depth = contents.geo, contents.nodata, contents.depth_um
+    return ImageSource(name, letters, levels, contents.pixel_size_um, names, identity, nodata, geo, depth)
 
 
 def _check_levels(levels: tuple[LazyArray, ...], axes: str, name: str) -> None:

@@ -20,7 +20,7 @@ from tifffile.zarr import ZarrTiffStore
 
 from napari_sam.errors import ImageError
 from napari_sam.images.arrays import Key, LazyArray, reason
-from napari_sam.images.contents import Contents, file_identity, pixel_size
+from napari_sam.images.contents import Contents, file_identity, length_um, pixel_size
 from napari_sam.images.geo import GEO_TAGS, read_georeference
 from napari_sam.images.levels import is_reduction
 
@@ -147,6 +147,7 @@ def _contents(tif: tifffile.TiffFile, path: Path, number: int, identity: dict[st
         axes=_axes(levels[0]),
         identity=identity,
         pixel_size_um=_pixel_size_um(tif, page, number),
+        depth_um=_depth_um(tif, number),
         channel_names=_ome_channels(tif, number),
         nodata=float(page.nodata) if _GDAL_NODATA in page.tags and np.isfinite(page.nodata) else None,
         geo=read_georeference({code: page.tags[code].value for code in GEO_TAGS if code in page.tags}),
@@ -253,6 +254,15 @@ def _pixel_size_um(tif: tifffile.TiffFile, page: tifffile.TiffPage, series: int)
     if unit is None and page.tags.get("ResolutionUnit") and page.tags["ResolutionUnit"].value == 3:
         unit = "cm"
     return pixel_size((per_pixel[0], per_pixel[1]), (unit, unit))
+
+
+def _depth_um(tif: tifffile.TiffFile, series: int) -> float | None:
+    """Distance of planes along Z from OME-XML, or ImageJ's spacing and unit."""
+    pixels = _ome_pixels(tif, series)
+    if pixels is not None:
+        return length_um(float(pixels.get("PhysicalSizeZ", 0)), pixels.get("PhysicalSizeZUnit", "um"))
+    about = tif.imagej_metadata or {} if tif.is_imagej else {}
+    return length_um(float(about.get("spacing", 0)), str(about.get("unit", "")))
 
 
 def _size_of(tag: tifffile.TiffTag | None) -> float:

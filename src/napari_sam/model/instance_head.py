@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SHAPE_FEATURES = 8
-"""What a region is rated by besides its mean features; :func:`napari_sam.predict.instances.region_features`."""
+"""What a region is rated by besides its mean features; :func:`napari_sam.predict.regions.region_features`."""
 
 
 class InstanceHead(nn.Module):

@@ -4,155 +4,322 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
-from magicgui.types import FileDialogMode
-from magicgui.widgets import ComboBox, Container, FileEdit, Label, PushButton, create_widget
-from napari.layers import Image
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 import napari_sam
-from napari_sam.errors import ImageError
-from napari_sam.model.registry import REGISTRY
-from napari_sam.predict import PRESETS
-from napari_sam.ui.layers import ShownPlane, labels_layer, shown_plane
+from napari_sam.errors import NapariSamError, RunInterrupted
+from napari_sam.ui.preview import RunView
+from napari_sam.ui.refilter import RefilterPanel
+from napari_sam.ui.region import view_corners
+from napari_sam.ui.remaining import RemainingTime
+from napari_sam.ui.result import Outcome, ResultLayer
+from napari_sam.ui.settings import RunRequest, SettingsPanel
+from napari_sam.ui.tile_signals import TileSignals
+from napari_sam.ui.tuning import TuningPanel
 from napari_sam.ui.worker import Job, StageProgress, Work
+from napari_sam.workflows.refilter import KeptObjects, ObjectFilterConfig, write_kept
+from napari_sam.workflows.region import write_region
+from napari_sam.workflows.viewing import read_viewable
 
 if TYPE_CHECKING:
     import napari.viewer
 
-NO_PRESET = "(the model's own)"
+LOOK_MS = 250
+"""How often a run is told where the user looks."""
+LEAST_WIDTH_PX = 340
+"""So that the sliders are long enough to be set."""
 
 
-class SegmentFunction(Protocol):
-    """The part of `napari_sam.segment` that the widget uses."""
-
-    def __call__(
-        self,
-        image: Any,
-        output: Path,
-        /,
-        *,
-        model: str,
-        preset: str | None,
-        progress: StageProgress,
-        should_stop: Callable[[], bool],
-    ) -> Any: ...
-
-
-class AutomaticSegmentation(Container):  # type: ignore[type-arg]
-    """Form with an image, a model, a preset and a place for the result; runs `napari_sam.segment` on another thread.
+class AutomaticSegmentation(QWidget):
+    """Form, run, result: starts `napari_sam.segment` on another thread, shows its tiles, and filters what it found.
 
     Parameters
     ----------
     viewer : napari.viewer.Viewer
         Where layers are taken from and the result is added.
     segment : callable, optional
-        What segments; `napari_sam.segment` when None.
+        What segments, called as :func:`napari_sam.segment`, which it is when None.
     """
 
-    def __init__(self, viewer: napari.viewer.Viewer, segment: SegmentFunction | None = None) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer, segment: Callable[..., Any] | None = None) -> None:
+        super().__init__()
         self._viewer = viewer
-        self._segment = segment
+        self._segment = napari_sam.segment if segment is None else segment
         self._job: Job | None = None
-        # napari fills this one with the viewer's layers, because of its annotation.
-        self.image = cast(
-            ComboBox, create_widget(annotation=Image, label="Image", options={"tooltip": "The layer to segment."})
-        )
-        self.model = ComboBox(
-            label="Model",
-            choices=list(REGISTRY),
-            value="nano",
-            tooltip="nano is built in; others must be on this machine.",
-        )
-        self.preset = ComboBox(
-            label="Preset",
-            choices=[NO_PRESET, *PRESETS],
-            tooltip="Settings for a kind of image.",
-        )
-        self.output = FileEdit(
-            label="Save as",
-            mode=FileDialogMode.OPTIONAL_FILE,
-            filter="OME-Zarr (*.ome.zarr)",
-            nullable=True,
-            tooltip="Where labels are written, as OME-Zarr; left empty, a temporary folder.",
-        )
-        self.run = PushButton(text="Segment")
-        self.stop = PushButton(text="Stop", enabled=False)
-        self.status = Label(value="")
-        buttons = Container(widgets=[self.run, self.stop], layout="horizontal", labels=False)
-        super().__init__(widgets=[self.image, self.model, self.preset, self.output, buttons, self.status])
-        self.run.changed.connect(self._start)
-        self.stop.changed.connect(self._ask_to_stop)
-        self.native.destroyed.connect(self._abandon_job)
+        self._run_view: RunView | None = None
+        self._signals: TileSignals | None = None
+        self._request: RunRequest | None = None
+        self._failed_layer: Any = None
+        self.result: ResultLayer | None = None
+        self._remaining = RemainingTime()
+        self._links = ExitStack()
+        self.settings = SettingsPanel(viewer, self._links)
+        self.refilter = RefilterPanel()
+        self.tuning = TuningPanel(viewer)
+        self.run = QPushButton("Segment")
+        self.pause = QPushButton("Pause")
+        self.pause.setToolTip("Wait after the current tile; what is finished is on the disk.")
+        self.stop = QPushButton("Stop")
+        self.stop.setToolTip("End after the current tile; with the same settings and 'Save as', the run goes on later.")
+        self.retry = QPushButton("Retry failed")
+        self.retry.setToolTip("Segment the tiles shown in red again.")
+        self.progress = QProgressBar()
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._look_timer = QTimer(self)
+        self._look_timer.setInterval(LOOK_MS)
+        self._lay_out()
+        self._connect()
+        self._set_running(False)
+
+    def event(self, event: QEvent) -> bool:
+        """Close down when the widget is taken out of the window, which napari does instead of closing it."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._end_run_view()
+            self._links.close()
+            self.deleteLater()
+        return bool(super().event(event))
+
+    def _connect(self) -> None:
+        self.run.clicked.connect(lambda _: self._start())
+        self.pause.clicked.connect(lambda _: self._pause_or_go_on())
+        self.stop.clicked.connect(lambda _: self._ask_to_stop())
+        self.retry.clicked.connect(lambda _: self._retry())
+        self.refilter.changed.connect(self._filter)
+        self.refilter.keep_pressed.connect(self._keep)
+        self.tuning.accepted.connect(self.refilter.apply)
+        self._look_timer.timeout.connect(self._look)
+        removed = self._viewer.layers.events.removed
+        removed.connect(self._forget_removed)
+        self._links.callback(removed.disconnect, self._forget_removed)
+        self._links.callback(self._abandon)
+        # Not a method of this object: Qt would drop the connection before it is needed.
+        self.destroyed.connect(partial(_close, self._links))
+
+    # Starting and steering
 
     def _start(self) -> None:
+        try:
+            request = self.settings.request()
+        except NapariSamError as error:
+            self._say(str(error))
+            return
+        self._begin_run(request)
+
+    def _retry(self) -> None:
+        if self._request is not None:
+            self._begin_run(replace(self._request, restart=False))
+
+    def _begin_run(self, request: RunRequest) -> None:
         if self._job is not None:
             return
-        try:
-            plane = self._chosen_plane()
-        except ImageError as error:
-            self.status.value = str(error)
-            return
+        self._request = request
+        self._signals = TileSignals()
+        self._run_view = RunView(self._viewer, request.plane, self._signals)
+        self._look()
+        self._look_timer.start()
+        self._begin(
+            _segment_work(self._segment, request, self._signals),
+            f"Segmenting {request.plane.name}",
+            lambda outcome: self._show(outcome, request),
+            stopped="Stopped. With the same settings and the same 'Save as', the next run goes on from here.",
+        )
+
+    def _begin(self, work: Work, description: str, done: Callable[[Any], None], *, stopped: str) -> None:
+        self._remaining = RemainingTime()
         self._job = Job(
-            self._work(plane),
-            description=f"Segmenting {plane.name}",
-            told=lambda stage, done, total: self._say(f"Segmenting {plane.name}: {stage} {done} of {total}"),
-            done=lambda result: self._show(result, plane),
+            work,
+            description=description,
+            told=partial(self._tell, description),
+            done=done,
             failed=lambda error: self._say(f"Failed: {error}"),
-            closed=self._close_job,
+            closed=partial(self._close_job, stopped),
         )
         self._set_running(True)
-        self._say(f"Segmenting {plane.name} ...")
+        self._say(f"{description} ...")
         self._job.start()
 
-    def _chosen_plane(self) -> ShownPlane:
-        if self.image.value is None:
-            raise ImageError("There is no image layer to segment; open an image first (File > Open, or a sample).")
-        return shown_plane(self.image.value, self._viewer.dims.point)
+    def _tell(self, description: str, stage: str, done: int, total: int) -> None:
+        self._remaining.tell(stage, done, total)
+        self.progress.setRange(0, max(total, 1))
+        self.progress.setValue(done)
+        left = self._remaining.as_text()
+        self.progress.setFormat(f"{stage} %v of %m" + (f", {left}" if left else ""))
+        if self._job is not None and not (self._job.is_paused or self._job.is_stopping):
+            self._say(f"{description}: {stage} {done} of {total}")
 
-    def _work(self, plane: ShownPlane) -> Work:
-        # The form is read here, on the GUI thread; the function below runs on another.
-        segment: SegmentFunction = self._segment or napari_sam.segment
-        model = self.model.value
-        preset = None if self.preset.value == NO_PRESET else self.preset.value
-        output = _output_path(cast("Path | None", self.output.value))
+    def _look(self) -> None:
+        if self._signals is not None and self._request is not None and self._request.image in self._viewer.layers:
+            self._signals.follower.look_at(view_corners(self._request.image))
 
-        def work(progress: StageProgress, should_stop: Callable[[], bool]) -> Any:
-            return segment(plane.pixels, output, model=model, preset=preset, progress=progress, should_stop=should_stop)
-
-        return work
-
-    def _show(self, result: Any, plane: ShownPlane) -> None:
-        data, options, _ = labels_layer(result.labels, plane)
-        self._viewer.add_labels(data, **options)
-        self._say(f"{len(result.table)} objects in {plane.name}")
+    def _pause_or_go_on(self) -> None:
+        if self._job is None:
+            return
+        if self._job.is_paused:
+            self._job.go_on()
+            self._remaining.go_on()
+            self.pause.setText("Pause")
+            self._say("Going on ...")
+        else:
+            self._job.pause()
+            self._remaining.pause()
+            self.pause.setText("Continue")
+            self._say("Paused after the current tile. What is finished is on the disk.")
 
     def _ask_to_stop(self) -> None:
         if self._job is not None:
             self._job.stop()
             self._say("Stopping after the current tile ...")
 
-    def _abandon_job(self) -> None:
-        if self._job is not None:
-            self._job.abandon()
-
-    def _close_job(self) -> None:
+    def _close_job(self, stopped: str) -> None:
         if self._job is not None and self._job.is_stopping:
-            self._say("Stopped. With the same settings and the same 'Save as', the next run goes on from here.")
+            self._say(stopped)
         self._job = None
+        self._end_run_view()
         self._set_running(False)
 
+    def _end_run_view(self) -> None:
+        self._look_timer.stop()
+        if self._run_view is not None:
+            self._run_view.close()
+        self._run_view = self._signals = None
+
+    def _abandon(self) -> None:
+        """The widget or the window goes: the job ends after its tile, and tells nobody."""
+        if self._job is not None:
+            self._job.abandon()
+            self._job = None
+        if self._run_view is not None:
+            self._run_view.abandon()
+
+    # The result
+
+    def _show(self, outcome: Outcome, request: RunRequest) -> None:
+        failed = self._run_view.failed if self._run_view is not None else {}
+        self._remove_layers_of(outcome.output)
+        if self._run_view is not None:
+            self._failed_layer = self._run_view.show_failed()
+            self._run_view.close()
+        self.result = ResultLayer(self._viewer, outcome, request.plane)
+        self.refilter.set_result(self.result.features)
+        self.tuning.set_result(self.result)
+        found = f"{len(outcome.result.table)} objects in {request.plane.name}"
+        if failed:
+            found += f"; {len(failed)} tiles failed, shown in red: press 'Retry failed' to try them again"
+        self._say(f"{found}.")
+
+    def _remove_layers_of(self, output: Path) -> None:
+        """Take away what a new result replaces: red tiles, and the layer of the same files unless it was drawn on."""
+        if self._failed_layer is not None and self._failed_layer in self._viewer.layers:
+            self._viewer.layers.remove(self._failed_layer)
+        self._failed_layer = None
+        if self.result is not None and self.result.outcome.output == output and not self.result.is_edited:
+            self.result.remove()
+
+    def _filter(self, limits: ObjectFilterConfig) -> None:
+        if self.result is not None and self.result.is_shown:
+            shown = self.result.show_only(limits)
+            self.refilter.show_count(shown, len(self.result.kept))
+
+    def _keep(self) -> None:
+        if self._job is None and self.result is not None:
+            objects, kept, output = self.result.outcome.result.objects, self.result.kept, self.result.outcome.output
+
+            def work(progress: StageProgress, should_stop: Callable[[], bool]) -> KeptObjects:
+                def step(done: int, total: int) -> None:
+                    progress("labels", done, total)
+                    if should_stop():
+                        raise RunInterrupted(f"stopped after {done} of {total} steps; nothing was written.")
+
+                return write_kept(objects, kept, output, progress=step)
+
+            self._begin(work, "Writing the kept objects", self._tell_kept, stopped="Stopped; nothing was written.")
+
+    def _tell_kept(self, written: KeptObjects) -> None:
+        self._say(f"{written.objects} objects written to {written.labels} and {written.table.name}.")
+
+    def _forget_removed(self, event: Any) -> None:
+        if event.value is self._failed_layer:
+            self._failed_layer = None
+            self._set_running(self._job is not None)
+        if self.result is not None and event.value is self.result.layer:
+            self.result = None
+            self.tuning.set_result(None)
+            self.refilter.set_result(None)
+
+    # Looks
+
     def _set_running(self, running: bool) -> None:
-        self.run.enabled = not running
-        self.stop.enabled = running
+        self.run.setEnabled(not running)
+        self.refilter.keep.setEnabled(not running)
+        self.retry.setVisible(self._failed_layer is not None)
+        self.retry.setEnabled(not running)
+        self.pause.setText("Pause")
+        for shown in (self.pause, self.stop):
+            shown.setEnabled(running)
+        self.progress.setVisible(running)
+        if running:
+            self.progress.setRange(0, 0)  # moving: nothing is known yet
+            self.progress.setFormat("")
 
     def _say(self, text: str) -> None:
-        self.status.value = text
+        self.status.setText(text)
+
+    def _lay_out(self) -> None:
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        for part in (self.settings, self.refilter, self.tuning):
+            column.addWidget(part)
+        column.addStretch()
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inside)
+        # Without a bar below, the scroll area must be as wide as what it holds.
+        width = inside.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width()
+        scroll.setMinimumWidth(max(width, LEAST_WIDTH_PX))
+        buttons = QGridLayout()
+        for place, button in enumerate((self.run, self.pause, self.stop)):
+            buttons.addWidget(button, 0, place)
+        buttons.addWidget(self.retry, 1, 0, 1, 3)
+        layout = QVBoxLayout(self)
+        layout.addWidget(scroll, stretch=1)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.status)
 
 
-def _output_path(chosen: Path | None) -> Path:
-    """The path to write to: as chosen (`.ome.zarr` added to a bare name), else in a new temporary folder."""
-    if chosen is None or not chosen.name:
-        return Path(tempfile.mkdtemp(prefix="napari-sam-")) / "labels.ome.zarr"
-    return chosen if chosen.suffix else chosen.with_name(f"{chosen.name}.ome.zarr")
+def _segment_work(segment: Callable[..., Any], request: RunRequest, signals: TileSignals) -> Work:
+    """The function that runs on the other thread; it touches no layer and no widget."""
+
+    def work(progress: StageProgress, should_stop: Callable[[], bool]) -> Outcome:
+        with signals.follower, tempfile.TemporaryDirectory(prefix="napari-sam-region-") as folder:
+            roi = None if request.region is None else write_region(request.region, Path(folder) / "region.geojson")
+            result = segment(
+                request.plane.pixels,
+                request.output,
+                model=request.model,
+                automatic=request.automatic,
+                tiling=request.tiling,
+                roi=roi,
+                restart=request.restart,
+                progress=progress,
+                should_stop=should_stop,
+                watch=signals.follower.as_watch(),
+            )
+        return Outcome(result, read_viewable(request.output), request.output)
+
+    return work
+
+
+def _close(links: ExitStack) -> None:
+    links.close()

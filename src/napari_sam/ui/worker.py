@@ -1,7 +1,8 @@
-"""Long work off the GUI thread: progress in napari's activity dock, and a stop that keeps what is finished."""
+"""Long work off the GUI thread: progress in napari's activity dock, a pause, and a stop that keeps what is finished."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,9 @@ from napari_sam.errors import RunInterrupted
 StageProgress = Callable[[str, int, int], None]
 """Called by a job with (stage, steps done, steps in all), from any thread."""
 Work = Callable[[StageProgress, Callable[[], bool]], Any]
-"""A job: handed its progress callback, and a function that says whether it should stop."""
+"""A job: handed its progress callback, and a function that says whether it should stop (and waits during a pause)."""
+_POLL_SECONDS = 0.1
+"""How often a paused job looks whether napari has told it to stop."""
 
 
 class Job(QObject):
@@ -56,6 +59,9 @@ class Job(QObject):
         self._description = description
         self._told, self._done, self._failed, self._closed = told, done, failed, closed
         self._bar: progress | None = None
+        self._stage = ""
+        self._may_go_on = threading.Event()
+        self._may_go_on.set()
         self._worker: FunctionWorker[Any] = create_worker(self._run, _ignore_errors=True)
         # These slots belong to an object of the GUI thread, so Qt queues the calls there.
         self._advanced.connect(self._on_advanced)
@@ -68,14 +74,28 @@ class Job(QObject):
         """Whether the job was asked to stop, by `stop` or by napari (its task list, the window closing)."""
         return bool(self._worker.abort_requested)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the job waits, or will at its next sign of progress."""
+        return not self._may_go_on.is_set()
+
     def start(self) -> None:
         """Begin; returns at once."""
         self._bar = progress(total=0, desc=self._description)
         self._worker.start()
 
+    def pause(self) -> None:
+        """Ask the work to wait at its next sign of progress; returns at once."""
+        self._may_go_on.clear()
+
+    def go_on(self) -> None:
+        """End the pause."""
+        self._may_go_on.set()
+
     def stop(self) -> None:
-        """Ask the work to end at its next sign of progress; returns at once."""
+        """Ask the work to end at its next sign of progress, paused or not; returns at once."""
         self._worker.quit()
+        self._may_go_on.set()
 
     def abandon(self) -> None:
         """Stop, and call nobody back: the widget that asked is gone."""
@@ -84,16 +104,27 @@ class Job(QObject):
 
     def _run(self) -> Any:
         try:
-            return self._work(self._advanced.emit, lambda: self.is_stopping)
+            return self._work(self._advanced.emit, self._should_stop)
         except RunInterrupted:
             return None
+
+    def _should_stop(self) -> bool:
+        while not self.is_stopping and not self._may_go_on.wait(_POLL_SECONDS):
+            pass
+        return self.is_stopping
 
     @Slot(str, int, int)
     def _on_advanced(self, stage: str, done: int, total: int) -> None:
         if self._bar is None:
             return
         self._told(stage, done, total)
-        self._bar.total = total
+        if self._bar is None:  # whoever was told may have ended the job
+            return
+        if stage != self._stage:
+            # The bar's own estimate of the time left counts from here on, without what an earlier run has done.
+            self._stage = stage
+            self._bar.reset(total)
+            self._bar.initial = done
         # Last, because napari's bar lets Qt handle events here, and the end of the job may be among them.
         self._bar.update(done - self._bar.n)
 

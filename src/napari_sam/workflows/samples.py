@@ -9,7 +9,9 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
+from napari_sam.errors import ImageError
 from napari_sam.training.generated import GENERATORS, GeneratedImage
+from napari_sam.workflows.phase_sample import phase_contrast_film
 
 FIELD_PX = 512
 """Side of one field of the mosaic."""
@@ -26,10 +28,6 @@ REAL_IMAGES = {
     (5, 7): "retina",
 }
 """Place in the mosaic (row, column) of each image of `skimage.data`; only such as are inside its wheel."""
-CELL_KINDS = ("fluorescent_nuclei", "phase_contrast_cells", "bacteria", "brightfield")
-"""The generators whose fields stand between the real images."""
-
-
 CELL_KINDS = ("fluorescent_nuclei", "stained_tissue", "fluorescent_nuclei", "phase_contrast_cells")
 """Generated fields of the mosaic, in turn: cells and nuclei, which the built-in model is for."""
 
@@ -39,16 +37,43 @@ class Sample:
     """An image and what is known about it."""
 
     image: NDArray[np.uint8]
-    """(H, W) or (H, W, 3)."""
+    """(H, W) or (H, W, 3); of a film (T, H, W)."""
     labels: NDArray[np.int32] | None = None
-    """(H, W), 1 to N, 0 where no object is; None if nothing is known."""
+    """(H, W) or (T, H, W), 1 to N, 0 where no object is; None if nothing is known."""
     known: NDArray[np.bool_] | None = None
     """(H, W), where `labels` tells the truth; None means everywhere."""
 
 
+REAL_SAMPLES = ("coins", "cell", "immunohistochemistry", "retina", "hubble_deep_field")
+"""Images of `skimage.data` that are inside its wheel and hold objects to segment."""
+
+
+def real_sample(name: str) -> Sample:
+    """A real image; nothing is known about its objects.
+
+    Parameters
+    ----------
+    name : str
+        One of `REAL_SAMPLES`.
+
+    Raises
+    ------
+    ImageError
+        If there is no such image.
+    """
+    if name not in REAL_SAMPLES:
+        raise ImageError(f"the real images are {', '.join(REAL_SAMPLES)}, got {name!r}.")
+    return Sample(np.asarray(getattr(skimage.data, name)()))
+
+
 def coins() -> Sample:
     """A photograph of 24 ancient coins, (303, 384) gray; nothing is known about its labels."""
-    return Sample(np.asarray(skimage.data.coins()))
+    return real_sample("coins")
+
+
+def film(*, seed: int = 0) -> Sample:
+    """A generated phase-contrast film of 12 frames of 384 x 512 pixels; a cell keeps its label from frame to frame."""
+    return Sample(*phase_contrast_film(seed=seed))
 
 
 def nuclei(*, seed: int = 0) -> Sample:

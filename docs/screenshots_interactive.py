@@ -1,0 +1,77 @@
+"""Makes the pictures of docs/interactive.md in a real napari window, 1280 x 800, in both themes.
+
+xvfb-run -s "-screen 0 1600x1200x24" python docs/screenshots_interactive.py
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+import numpy as np
+from qtpy.QtWidgets import QApplication
+
+from napari_sam.ui import InteractiveSegmentation, nuclei_sample
+from napari_sam.ui.canvas import Gesture
+
+IMAGES = Path(__file__).parent / "images"
+SIZE = (1280, 800)
+PATIENCE_S = 300
+
+
+def settle(seconds: float) -> None:
+    """Let the window work and draw for a while."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        QApplication.processEvents()
+        time.sleep(0.02)
+
+
+def wait(done: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not done() and time.monotonic() < until:
+        settle(0.05)
+
+
+def click(widget: InteractiveSegmentation, x: float, y: float, positive: bool = True) -> None:
+    control = widget.control
+    control._on_gesture(Gesture((), ((x, y),), True, positive))
+    wait(lambda: control.current is not None and control.current.mask is not None)
+
+
+def main() -> None:
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_SAM_DATA"] = os.environ["NAPARI_SAM_CACHE"] = folder
+        viewer = napari.Viewer(show=True)
+        viewer.window.resize(*SIZE)
+        (image, options, _), (labels, *_rest) = nuclei_sample()
+        viewer.add_image(image, **options)
+        widget = InteractiveSegmentation(viewer)
+        viewer.window.add_dock_widget(widget, name="Interactive segmentation", area="right")
+        widget.start()
+        wait(lambda: widget.control is not None)
+        places = [np.argwhere(labels == label).mean(axis=0) for label in np.unique(labels)[1:9]]
+        for y, x in [*places[:3], *places[4:7]]:
+            click(widget, x, y)
+            widget.control.act("commit")
+        y, x = places[3]
+        click(widget, x, y)
+        viewer.scene.camera.center = (y, x)
+        for theme in ("dark", "light"):
+            viewer.theme = theme
+            settle(1)
+            viewer.window.screenshot(str(IMAGES / f"interactive-{theme}.png"), canvas_only=False, flash=False)
+        widget.form.tabs.setCurrentIndex(1)
+        settle(1)
+        viewer.window.screenshot(str(IMAGES / "interactive-keys.png"), canvas_only=False, flash=False)
+        print(f"{IMAGES}: {widget.form.objects_text.text()}")
+        viewer.close()
+
+
+if __name__ == "__main__":
+    main()

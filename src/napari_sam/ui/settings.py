@@ -1,0 +1,201 @@
+"""The form of an automatic run: image, region, model, preset, settings and where the result goes."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.layers import Image, Shapes
+from numpy.typing import NDArray
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_sam.errors import ImageError
+from napari_sam.model.registry import REGISTRY
+from napari_sam.predict import PRESETS
+from napari_sam.predict.config import AutoMaskConfig
+from napari_sam.tiling import TilingConfig
+from napari_sam.ui.fold import Fold
+from napari_sam.ui.form import ConfigForm
+from napari_sam.ui.layer_choice import LayerChoice
+from napari_sam.ui.layers import ShownPlane, shown_plane
+from napari_sam.ui.region import shapes_corners, view_corners
+from napari_sam.workflows.recommended import recommended_settings
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+NO_PRESET = "(the model's own)"
+WHOLE_IMAGE, CURRENT_VIEW, SHAPES = "whole image", "current view", "shapes layer"
+REGIONS = {
+    WHOLE_IMAGE: "Everything is segmented.",
+    CURRENT_VIEW: "Only what the window shows of the image when you press Segment.",
+    SHAPES: "Only inside the rectangles, polygons and ellipses of a layer.",
+}
+BASIC = ("prompts", "pred_iou_thresh", "stability_score_thresh", "min_mask_region_area")
+"""Settings of automatic masks that most people change; the others are folded away."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunRequest:
+    """All that a run needs, read from the form at one moment: later changes of form and layers do not reach it."""
+
+    plane: ShownPlane
+    image: Image
+    """The layer the plane is of, to see what part of it is in view; it may be gone later."""
+    output: Path
+    model: str
+    automatic: AutoMaskConfig
+    tiling: TilingConfig
+    region: list[NDArray[np.float64]] | None
+    """Polygons in pixels of the plane; None for all of it."""
+    restart: bool
+
+
+class SettingsPanel(QWidget):
+    """What is asked before a run; choosing a model or preset fills in its settings, which can then be changed.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    links : ExitStack
+        Takes what undoes the connections to the viewer.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, links: ExitStack) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self.image = LayerChoice(viewer, (Image,), "The layer to segment. Of a stack, the plane under the sliders.")
+        self.region = _combo(list(REGIONS), "\n".join(f"{name}: {text}" for name, text in REGIONS.items()))
+        self.shapes = LayerChoice(viewer, (Shapes,), REGIONS[SHAPES])
+        for choice in (self.image, self.shapes):
+            choice.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            links.callback(choice.release)
+        self.model = _combo(list(REGISTRY), "nano is built in; others must be on this machine.")
+        self.model.setCurrentText("nano")
+        self.preset = _combo([NO_PRESET, *PRESETS], "Settings for a kind of image.")
+        self.output = QLineEdit()
+        self.output.setPlaceholderText("a temporary folder")
+        self.output.setToolTip(
+            "Where labels are written, as OME-Zarr. With the same name and settings, an interrupted run goes on; "
+            "also after napari was closed."
+        )
+        self.restart = QCheckBox("Replace an earlier run of this name")
+        self.restart.setToolTip("Forget what an earlier run with this 'Save as' has finished.")
+        self.basic = ConfigForm(AutoMaskConfig, BASIC)
+        self.advanced = ConfigForm(AutoMaskConfig, [f.name for f in fields(AutoMaskConfig) if f.name not in BASIC])
+        self.tiling = ConfigForm(TilingConfig, [f.name for f in fields(TilingConfig)])
+        self.tiling.set_values({f.name: f.default for f in fields(TilingConfig)})
+        self._lay_out()
+        self.model.currentTextChanged.connect(self._fill_in)
+        self.preset.currentTextChanged.connect(self._fill_in)
+        self.region.currentTextChanged.connect(self._show_shapes)
+        self._fill_in()
+        self._show_shapes()
+
+    def request(self) -> RunRequest:
+        """What the form asks for.
+
+        Raises
+        ------
+        ImageError
+            If there is no image, no such plane, or nothing in the region.
+        ConfigError
+            If a setting lies outside its range.
+        """
+        image = self.image.layer
+        if image is None:
+            raise ImageError("There is no image layer to segment; open an image first (File > Open, or a sample).")
+        plane = shown_plane(image, self._viewer.dims.point)
+        return RunRequest(
+            plane=plane,
+            image=image,
+            output=output_path(self.output.text()),
+            model=self.model.currentText(),
+            automatic=AutoMaskConfig(**self.basic.values(), **self.advanced.values()),
+            tiling=TilingConfig(**self.tiling.values()),
+            region=self._region(image, plane),
+            restart=self.restart.isChecked(),
+        )
+
+    def _region(self, image: Image, plane: ShownPlane) -> list[NDArray[np.float64]] | None:
+        if self.region.currentText() == WHOLE_IMAGE:
+            return None
+        if self.region.currentText() == CURRENT_VIEW:
+            corners = view_corners(image)
+            if corners is None:
+                raise ImageError(f"layer {image.name!r} is not in view; move it into view, or choose another region.")
+            return [corners]
+        shapes = self.shapes.layer
+        if shapes is None:
+            raise ImageError("There is no shapes layer; draw the region in one, or choose another region.")
+        return shapes_corners(shapes, image, plane.index, self._viewer.dims.point)
+
+    def _fill_in(self, _: str = "") -> None:
+        preset = self.preset.currentText()
+        self.preset.setToolTip("Settings for a kind of image." if preset == NO_PRESET else PRESETS[preset].description)
+        settings = recommended_settings(self.model.currentText(), None if preset == NO_PRESET else preset)
+        values = {f.name: getattr(settings, f.name) for f in fields(AutoMaskConfig)}
+        self.basic.set_values(values)
+        self.advanced.set_values(values)
+
+    def _show_shapes(self, _: str = "") -> None:
+        self.shapes.setVisible(self.region.currentText() == SHAPES)
+
+    def _choose_output(self) -> None:
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save labels as", self.output.text(), "OME-Zarr (*.ome.zarr)")
+        if chosen:
+            self.output.setText(chosen)
+
+    def _lay_out(self) -> None:
+        browse = QPushButton("…")
+        browse.setMaximumWidth(32)
+        browse.setToolTip("Choose a place.")
+        browse.clicked.connect(lambda _: self._choose_output())
+        place = QHBoxLayout()
+        place.addWidget(self.output)
+        place.addWidget(browse)
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow("Image", self.image)
+        form.addRow("Region", self.region)
+        form.addRow("", self.shapes)
+        form.addRow("Model", self.model)
+        form.addRow("Preset", self.preset)
+        form.addRow("Save as", place)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        layout.addWidget(self.basic)
+        layout.addWidget(Fold("More settings of masks", self.advanced))
+        layout.addWidget(Fold("Tiles and files", self.tiling, self.restart))
+
+
+def output_path(text: str) -> Path:
+    """The path to write to: as given (`.ome.zarr` added to a bare name), else in a new temporary folder."""
+    if not text.strip():
+        return Path(tempfile.mkdtemp(prefix="napari-sam-")) / "labels.ome.zarr"
+    chosen = Path(text.strip()).expanduser()
+    return chosen if chosen.suffix else chosen.with_name(f"{chosen.name}.ome.zarr")
+
+
+def _combo(options: list[str], tooltip: str) -> QComboBox:
+    combo = QComboBox()
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    combo.addItems(options)
+    combo.setToolTip(tooltip)
+    return combo
