@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from napari_sam.geometry import Box, ModelFrame
 from napari_sam.model.conv_encoder import CENTRE_UNIT_PX
+from napari_sam.predict import LogitUpsampler
 from napari_sam.training.losses import balanced_loss, dice_loss, focal_loss, heat_loss, mask_iou, mask_loss
-from napari_sam.training.prompts import first_prompts
+from napari_sam.training.prompts import covered, first_prompts
 from napari_sam.training.targets import dense_targets, object_places
 
 
@@ -62,7 +64,8 @@ def test_the_heat_map_is_one_at_each_centre_and_nowhere_else():
 def test_foreground_and_border_follow_the_labels():
     labels = two_objects()
     targets = dense_targets(labels, object_places(labels))
-    assert torch.equal(targets.foreground, torch.from_numpy((labels[::2, ::2] > 0).astype(np.float32)))
+    expected = (labels > 0).reshape(32, 2, 32, 2).mean(axis=(1, 3), dtype=np.float32)
+    assert torch.equal(targets.foreground, torch.from_numpy(expected))
     assert (targets.border <= targets.foreground).all()
     assert targets.border[4, 4] == 1
     assert targets.border[8, 8] == 0
@@ -133,7 +136,7 @@ def test_first_points_lie_on_their_objects_and_background_points_off_them():
         )
         assert batch.is_object.tolist() == [True, True, False, False, False]
         for point, truth, is_object in zip(batch.points[:, 0], batch.truth, batch.is_object, strict=True):
-            x, y = ((point - origins[0]) / 2).floor().int().tolist()
+            x, y = ((point - origins[0] + 0.5) / 2).floor().int().tolist()
             assert bool(truth[y, x]) == bool(is_object)
 
 
@@ -164,3 +167,16 @@ def test_error_points_lie_where_the_mask_is_wrong_and_say_how():
         for point, truth in zip(new.points[:, 1], batch.truth, strict=True):
             x, y = ((point - origins[0]) / 2).int().tolist()
             assert truth[y, x] == expected
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_what_is_taught_lies_where_the_object_lies_when_it_is_upsampled_in_use(shift):
+    """One label of each 2 x 2 pixels would put every mask half a pixel beside its object."""
+    y, x = np.indices((64, 64))
+    labels = (np.hypot(y - 30.3 - shift / 4, x - 33.1 + shift / 4) < 11).astype(np.int32)
+    upsampler = LogitUpsampler((32, 32), ModelFrame((64, 64), 64))
+    dense = dense_targets(labels, object_places(labels)).foreground.numpy()
+    for taught in (dense, covered(torch.from_numpy(labels == 1), 2).numpy()):
+        again = upsampler.window(20 * (taught - 0.5), Box(0, 0, 64, 64)) > 0
+        assert np.argwhere(again).mean(axis=0) == pytest.approx(np.argwhere(labels).mean(axis=0), abs=0.12)
+        assert np.count_nonzero(again) == pytest.approx(np.count_nonzero(labels), rel=0.06)

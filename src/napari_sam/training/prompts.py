@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from napari_sam.training.targets import ObjectPlaces
+
+LEAST_TRUTH = 5
+"""Mask pixels an object must cover to be prompted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,7 @@ class PromptBatch:
     crop: Tensor
     """(P,) which crop each prompt lies on."""
     truth: Tensor
-    """(P, S/step, S/step) float: the object; all zero for a background point."""
+    """(P, S/step, S/step) float: how much of each mask pixel the object covers; all zero for a background point."""
     is_object: Tensor
     """(P,) bool: False for background points, whose masks are all wrong."""
     origin_px: Tensor
@@ -51,7 +55,7 @@ class PromptBatch:
         flat = chance.flatten(1).argmax(1)  # without an error: any point of the object
         y, x = flat // chance.shape[2], flat % chance.shape[2]
         rows = torch.arange(len(flat), device=flat.device)
-        point = torch.stack([x, y], dim=1) * self.step_px + first_pixel(self.step_px) + self.origin_px
+        point = torch.stack([x, y], dim=1) * self.step_px + middle(self.step_px) + self.origin_px
         label = truth[rows, y, x].long()
         return replace(
             self,
@@ -60,9 +64,9 @@ class PromptBatch:
         )
 
 
-def first_pixel(step_px: int) -> int:
-    """Of each `step_px` pixels, the one whose label the coarser truth takes: the middle, or just before it."""
-    return (step_px - 1) // 2
+def middle(step_px: int) -> float:
+    """Where the middle of a mask pixel lies, from the centre of the first of the `step_px` pixels it is made of."""
+    return (step_px - 1) / 2
 
 
 def first_prompts(
@@ -81,14 +85,12 @@ def first_prompts(
     `labels` (B, S, S); `origins_px` (B, 2); `step_px` pixels make one of the decoder's masks. None where no crop holds
     an object.
     """
-    skip = first_pixel(step_px)
-    coarse = labels[:, skip::step_px, skip::step_px]
     crops, truths, prompts, objects = [], [], [], []
     for i, place in enumerate(places):
         order = rng.permutation(len(place.ids))[:per_crop]
         for row in order:
-            truth = coarse[i] == int(place.ids[row])
-            if int(truth.sum()) < 5:
+            truth = covered(labels[i] == int(place.ids[row]), step_px)
+            if int((truth > 0.5).sum()) < LEAST_TRUTH:
                 continue
             crops.append(i)
             truths.append(truth)
@@ -101,9 +103,10 @@ def first_prompts(
             )
             prompts.append(box_or_point)
         if not use_boxes:
-            for point in _background_points(coarse[i], background_per_crop[i], step_px, rng):
+            taken = covered(labels[i] > 0, step_px)
+            for point in _background_points(taken, background_per_crop[i], step_px, rng):
                 crops.append(i)
-                truths.append(torch.zeros_like(coarse[i], dtype=torch.bool))
+                truths.append(torch.zeros_like(taken))
                 objects.append(False)
                 prompts.append(point)
     if not any(objects):
@@ -114,7 +117,7 @@ def first_prompts(
     count = len(crops)
     return PromptBatch(
         crop=crop,
-        truth=torch.stack(truths).float(),
+        truth=torch.stack(truths),
         is_object=torch.tensor(objects),
         origin_px=origin,
         points=torch.zeros(count, 0, 2) if use_boxes else (given + origin)[:, None],
@@ -128,20 +131,28 @@ def _point(truth: Tensor, centre_xy: np.ndarray, step_px: int, rng: np.random.Ge
     """Half of the time any pixel of the object, else near its centre, where proposals and people click."""
     if rng.random() < 0.5:
         near = centre_xy + rng.normal(0, 0.08 * np.sqrt(float(truth.sum())) * step_px, 2)
-        x, y = (near / step_px).round().astype(int)
-        if 0 <= y < truth.shape[0] and 0 <= x < truth.shape[1] and truth[y, x]:
+        x, y = np.floor((near + 0.5) / step_px).astype(int)
+        if 0 <= y < truth.shape[0] and 0 <= x < truth.shape[1] and truth[y, x] > 0.5:
             return np.asarray(near)
-    pixels = torch.nonzero(truth)
+    pixels = torch.nonzero(truth > 0.5)
     y, x = pixels[int(rng.integers(len(pixels)))].tolist()
-    return np.array([x, y]) * step_px + first_pixel(step_px) + rng.random(2)
+    return np.array([x, y]) * step_px + middle(step_px) + rng.random(2) - 0.5
 
 
-def _background_points(coarse: Tensor, count: int, step_px: int, rng: np.random.Generator) -> list[np.ndarray]:
-    pixels = torch.nonzero(coarse == 0)
+def covered(mask: Tensor, step_px: int) -> Tensor:
+    """(S/step, S/step) float: how much of each mask pixel a mask (S, S) of the frame covers.
+
+    Not one pixel of each: masks taught so lie half a pixel beside their objects.
+    """
+    return F.avg_pool2d(mask[None].float(), step_px)[0]
+
+
+def _background_points(taken: Tensor, count: int, step_px: int, rng: np.random.Generator) -> list[np.ndarray]:
+    pixels = torch.nonzero(taken == 0)
     if not len(pixels):
         return []
     chosen = pixels[torch.from_numpy(rng.integers(len(pixels), size=count))]
-    return [np.array([x, y]) * step_px + first_pixel(step_px) + 0.5 for y, x in chosen.tolist()]
+    return [np.array([x, y]) * step_px + middle(step_px) for y, x in chosen.tolist()]
 
 
 def _noised_box(box: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:

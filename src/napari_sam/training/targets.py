@@ -50,9 +50,9 @@ class DenseTargets:
     """Per-pixel targets of one crop of S pixels with an embedding of stride 8."""
 
     foreground: Tensor
-    """(S/2, S/2) float: 1 on objects."""
+    """(S/2, S/2) float: how much of each pixel is an object."""
     border: Tensor
-    """(S/2, S/2) float: 1 on object pixels next to something else."""
+    """(S/2, S/2) float: how much of each pixel is an object's border."""
     offsets: Tensor
     """(2, S/8, S/8): from each embedding pixel to its object's centre, in units of CENTRE_UNIT_PX."""
     offset_weight: Tensor
@@ -63,19 +63,29 @@ class DenseTargets:
 
 def dense_targets(labels: np.ndarray, places: ObjectPlaces) -> DenseTargets:
     """Targets of a crop whose labels (S, S) hold the objects at `places`."""
-    half = labels[::2, ::2]
-    padded = np.pad(half, 1, mode="edge")
-    differs = np.zeros(half.shape, dtype=bool)
-    for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
-        differs |= padded[dy : dy + half.shape[0], dx : dx + half.shape[1]] != half
+    foreground, border = np.zeros((2, labels.shape[0] // 2, labels.shape[1] // 2), dtype=np.float32)
+    for y in (0, 1):
+        for x in (0, 1):  # the mean of all four pixels: one alone lies half a pixel beside the middle
+            part = labels[y::2, x::2]
+            foreground += (part > 0) / 4
+            border += (_differs_beside(part) & (part > 0)) / 4
     offsets, weight = _offset_targets(labels[4::8, 4::8], places)
     return DenseTargets(
-        foreground=torch.from_numpy((half > 0).astype(np.float32)),
-        border=torch.from_numpy((differs & (half > 0)).astype(np.float32)),
+        foreground=torch.from_numpy(foreground),
+        border=torch.from_numpy(border),
         offsets=torch.from_numpy(offsets),
         offset_weight=torch.from_numpy(weight),
         heat=torch.from_numpy(_heat_map(labels.shape[0] // 4, places)),
     )
+
+
+def _differs_beside(labels: np.ndarray) -> np.ndarray:
+    """Where one of the four neighbours has another value."""
+    padded = np.pad(labels, 1, mode="edge")
+    differs = np.zeros(labels.shape, dtype=bool)
+    for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
+        differs |= padded[dy : dy + labels.shape[0], dx : dx + labels.shape[1]] != labels
+    return differs
 
 
 def _offset_targets(labels8: np.ndarray, places: ObjectPlaces) -> tuple[np.ndarray, np.ndarray]:
