@@ -67,7 +67,7 @@ def test_each_centre_grows_to_the_region_it_lies_in():
     by_place = {int(found.labels[8, 8]): disc(8, 8, 5), int(found.labels[22, 22]): disc(22, 22, 6)}
     for label, expected in by_place.items():
         np.testing.assert_array_equal(found.labels == label, expected)
-        np.testing.assert_array_equal(found.logits_of(label) > 0, expected)
+        np.testing.assert_array_equal(found.logits_of((label,)) > 0, expected)
 
 
 def test_foreground_without_a_centre_is_no_region():
@@ -79,7 +79,7 @@ def test_foreground_without_a_centre_is_no_region():
 def test_an_image_without_centres_has_no_regions_and_answers_nothing():
     found = find_instances(PaintedInstances((8, 8, 5)), torch.zeros(1, 4, 8, 8), heat_at(), FRAME)
     assert len(found) == 0
-    assert found.labels_for(prompts(points_xy=[[32, 32]]), FRAME).tolist() == [0]
+    assert found.labels_for(prompts(points_xy=[[32, 32]]), FRAME) == [()]
 
 
 def test_there_are_no_regions_in_the_padding():
@@ -97,12 +97,12 @@ def test_touching_regions_part_between_their_centres():
     left, right = int(found.labels[16, 11]), int(found.labels[16, 21])
     assert left != right
     assert min(left, right) > 0
-    assert (found.logits_of(left)[found.labels == right] < 0).all()
+    assert (found.logits_of((left,))[found.labels == right] < 0).all()
 
 
 def test_far_from_a_region_its_logits_are_low_whatever_else_is_there():
     found = two_discs()
-    logits = found.logits_of(int(found.labels[8, 8]))
+    logits = found.logits_of((int(found.labels[8, 8]),))
     assert logits[22, 22] == FAR
     assert logits[8, 8] > 0
 
@@ -114,13 +114,18 @@ def test_far_from_a_region_its_logits_are_low_whatever_else_is_there():
         ({"points_xy": [[88, 88]]}, "second"),
         ({"points_xy": [[60, 60]]}, None),
         ({"points_xy": [[32, 32], [36, 32]]}, "first"),
-        ({"points_xy": [[32, 32], [88, 88]]}, None),
+        ({"points_xy": [[32, 32], [88, 88]]}, "both"),
+        ({"points_xy": [[32, 32], [88, 88], [32, 36]], "point_labels": [1, 1, 0]}, None),
+        ({"points_xy": [[32, 32], [60, 60]]}, None),
         ({"points_xy": [[32, 32], [60, 60]], "point_labels": [1, 0]}, "first"),
         ({"points_xy": [[32, 32], [36, 32]], "point_labels": [1, 0]}, None),
         ({"points_xy": [[60, 60]], "point_labels": [0]}, None),
         ({"points_xy": [[32, 32], [88, 88]], "point_labels": [1, -1]}, "first"),
         ({"boxes_xyxy": [[14, 14, 52, 52]]}, "first"),
-        ({"boxes_xyxy": [[0, 0, 128, 128]]}, None),
+        ({"boxes_xyxy": [[12, 12, 114, 114]]}, "both"),
+        ({"boxes_xyxy": [[0, 0, 60, 127]]}, None),
+        ({"boxes_xyxy": [[30, 30, 36, 36]]}, None),
+        ({"boxes_xyxy": [[14, 14, 52, 52]], "points_xy": [[32, 32]], "point_labels": [1]}, "first"),
         ({"boxes_xyxy": [[14, 14, 52, 52]], "points_xy": [[32, 32]], "point_labels": [0]}, None),
         ({"mask_logits": np.zeros(LOW)}, None),
     ],
@@ -130,27 +135,43 @@ def test_far_from_a_region_its_logits_are_low_whatever_else_is_there():
         "a point on background",
         "two points in one",
         "two points in two",
+        "two points in two, and a negative one in the first",
+        "two points, one on background",
         "a negative point outside",
         "a negative point inside",
         "only a negative point",
         "padding says nothing",
         "a box around the first",
-        "a box around everything",
+        "a box around both",
+        "a box that one hardly fills",
+        "a box of a small part",
+        "a box and a point",
         "a box, but a negative point inside",
         "only a mask",
     ],
 )
 def test_a_region_answers_prompts_that_it_agrees_with(given, expected):
     found = two_discs()
-    names = {0: None, int(found.labels[8, 8]): "first", int(found.labels[22, 22]): "second"}
-    assert [names[label] for label in found.labels_for(prompts(**given), FRAME).tolist()] == [expected]
+    first, second = int(found.labels[8, 8]), int(found.labels[22, 22])
+    names = {(): None, (first,): "first", (second,): "second", tuple(sorted((first, second))): "both"}
+    assert [names[labels] for labels in found.labels_for(prompts(**given), FRAME)] == [expected]
+
+
+def test_regions_together_are_one_mask_rated_by_their_mean_by_area():
+    found = two_discs()
+    both = (int(found.labels[8, 8]), int(found.labels[22, 22]))
+    np.testing.assert_array_equal(found.logits_of(both) > 0, disc(8, 8, 5) | disc(22, 22, 6))
+    found.ratings[list(both)] = 0.5, 0.8
+    small, large = np.count_nonzero(disc(8, 8, 5)), np.count_nonzero(disc(22, 22, 6))
+    assert found.rating_of(both) == pytest.approx((0.5 * small + 0.8 * large) / (small + large))
+    assert found.rating_of(()) == 0
 
 
 def test_a_batch_of_prompts_is_answered_one_by_one():
     found = two_discs()
     asked = prompts(points_xy=[[[32, 32]], [[60, 60]], [[88, 88]]])
     labels = found.labels_for(asked, FRAME)
-    assert labels.tolist() == [found.labels[8, 8], 0, found.labels[22, 22]]
+    assert labels == [(found.labels[8, 8],), (), (found.labels[22, 22],)]
 
 
 def decoder_says(ratings: list[list[float]]) -> Answers:
@@ -165,12 +186,12 @@ def decoder_says(ratings: list[list[float]]) -> Answers:
 def test_of_three_masks_the_one_rated_lowest_gives_way_to_the_region(chosen):
     found = two_discs(rating=0.3)
     first = int(found.labels[8, 8])
-    answers = with_regions(decoder_says([[0.8, 0.1, 0.7], [0.5, 0.6, 0.4]]), found, np.array([first, 0]))
+    answers = with_regions(decoder_says([[0.8, 0.1, 0.7], [0.5, 0.6, 0.4]]), found, [(first,), ()])
     np.testing.assert_allclose(answers.predicted_iou, [[0.8, 0.3, 0.7], [0.5, 0.6, 0.4]])
     wanted = torch.tensor(chosen, dtype=torch.bool)
     logits = answers.logits_of(wanted)
     for row, (p, m) in zip(logits, torch.nonzero(wanted).tolist(), strict=True):
-        expected = torch.from_numpy(found.logits_of(first)) if (p, m) == (0, 1) else torch.full(LOW, 10.0 * p + m)
+        expected = torch.from_numpy(found.logits_of((first,))) if (p, m) == (0, 1) else torch.full(LOW, 10.0 * p + m)
         torch.testing.assert_close(row, expected)
 
 
@@ -181,13 +202,13 @@ def test_of_three_masks_the_one_rated_lowest_gives_way_to_the_region(chosen):
 )
 def test_a_single_mask_gives_way_to_a_region_that_is_reliable_or_better(rating, expected):
     found = two_discs(rating=rating)
-    answers = with_regions(decoder_says([[0.5]]), found, np.array([int(found.labels[8, 8])]))
+    answers = with_regions(decoder_says([[0.5]]), found, [(int(found.labels[8, 8]),)])
     np.testing.assert_allclose(answers.predicted_iou[0], [expected])
 
 
 def test_a_reliable_region_comes_first_and_the_others_keep_their_order():
     found = two_discs(rating=0.6)
-    answers = with_regions(decoder_says([[0.95, 0.2, 0.5]]), found, np.array([int(found.labels[8, 8])]))
+    answers = with_regions(decoder_says([[0.95, 0.2, 0.5]]), found, [(int(found.labels[8, 8]),)])
     first, replaced, last = answers.predicted_iou[0].tolist()
     assert replaced == pytest.approx(0.6)
     assert last == pytest.approx(0.5)

@@ -147,7 +147,7 @@ def _iter_regions(
     finish = _Finisher(model, embedding, config)
     for label in np.flatnonzero(instances.ratings > config.pred_iou_thresh).tolist():
         x, y = instances.seed_xy(label, embedding.frame)
-        yield from finish(instances.logits_of(label), float(instances.ratings[label]), (x, y), "instance")
+        yield from finish(instances.logits_of((label,)), float(instances.ratings[label]), (x, y), "instance")
 
 
 class _Finisher:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from napari_sam.model.fast_decoder import PROMPTS_AT_ONCE, PreparedImage
 from napari_sam.model.mask_decoder import MaskDecoder
 from napari_sam.predict.devices import Precision, autocast, iter_batches
 from napari_sam.predict.embedding import ImageEmbedding
-from napari_sam.predict.instances import InstanceMap
+from napari_sam.predict.instances import InstanceMap, Labels
 from napari_sam.predict.prompts import Prompts, check_prompts
 from napari_sam.predict.upsampling import LogitUpsampler
 
@@ -194,26 +194,27 @@ def iter_answers(
 
     size = batch_size if shared is None else min(batch_size, PROMPTS_AT_ONCE)
     instances = embedding.instances
-    regions = None if instances is None else instances.labels_for(prompts, embedding.frame)  # (P,)
+    regions = None if instances is None else instances.labels_for(prompts, embedding.frame)
     for _, answers in iter_batches(len(prompts), size, answer):
         if instances is not None and regions is not None:
             answers = within_boxes(with_regions(answers, instances, regions), prompts, embedding)
         yield answers
 
 
-def with_regions(answers: Answers, instances: InstanceMap, regions: NDArray[np.int64]) -> Answers:
+def with_regions(answers: Answers, instances: InstanceMap, regions: Sequence[Labels]) -> Answers:
     """`answers` in which regions stand in the place of the masks rated lowest.
 
-    `regions` (P,) says which region agrees with each prompt set, 0 for none. A region that is rated `RELIABLE` comes
+    `regions` says which regions agree with each of the P prompt sets, () for none. What is rated `RELIABLE` comes
     first: no mask of the decoder is rated above it. One that is not takes part with its rating, and a single mask gives
     way to it only if it is rated lower.
     """
     rating = answers.predicted_iou  # (p, M)
-    mine = torch.from_numpy(regions[answers.part]).to(rating.device)
-    of_region = torch.from_numpy(instances.ratings).to(rating.device)[mine]  # (p,)
+    mine = regions[answers.part]
+    has_region = torch.tensor([len(labels) > 0 for labels in mine], device=rating.device)
+    of_region = rating.new_tensor([instances.rating_of(labels) for labels in mine])  # (p,)
     lowest, column = rating.min(dim=1)
-    comes_first = (mine > 0) & (of_region >= RELIABLE)
-    takes_part = comes_first | ((mine > 0) & ((of_region > lowest) | (rating.shape[1] > 1)))
+    comes_first = has_region & (of_region >= RELIABLE)
+    takes_part = comes_first | (has_region & ((of_region > lowest) | (rating.shape[1] > 1)))
     replaced = torch.zeros_like(rating, dtype=torch.bool).scatter_(1, column[:, None], takes_part[:, None])
     below = torch.where(comes_first[:, None], torch.minimum(rating, of_region[:, None] - JUST_BELOW), rating)
 
@@ -222,9 +223,9 @@ def with_regions(answers: Answers, instances: InstanceMap, regions: NDArray[np.i
         logits = decoded.new_empty((int(chosen.sum()), *decoded.shape[1:]))
         is_region = replaced[chosen]
         logits[~is_region] = decoded
-        labels = mine[:, None].expand_as(chosen)[chosen & replaced].tolist()
-        for row, label in zip(torch.nonzero(is_region)[:, 0].tolist(), labels, strict=True):
-            logits[row] = torch.from_numpy(instances.logits_of(label)).to(logits.device)
+        sets = torch.nonzero(chosen & replaced)[:, 0].tolist()
+        for row, p in zip(torch.nonzero(is_region)[:, 0].tolist(), sets, strict=True):
+            logits[row] = torch.from_numpy(instances.logits_of(mine[p])).to(logits.device)
         return logits
 
     return Answers(answers.part, torch.where(replaced, of_region[:, None], below), logits_of)

@@ -7,7 +7,7 @@ points inside, all negative ones outside, as large as the box) is one more answe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,15 @@ from napari_sam.predict.prompts import Prompts
 from napari_sam.predict.regions import grow_regions
 
 LEAST_BOX_IOU = 0.6
-"""A region answers a box if their boxes agree at least so much."""
+"""A single region answers a box if their boxes agree at least so much."""
+MOSTLY = 0.5
+"""Regions of which more than this part lies in a box answer it together, if they fill more than this part of it."""
 MARGIN = 4
 """Low-resolution pixels around a region in which its logits are the head's own; further away they are `FAR`."""
 FAR = -10.0
+
+Labels = tuple[int, ...]
+"""Numbers of regions that make one object together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +45,8 @@ class InstanceMap:
     """(N + 1,) predicted IoU; entry 0 belongs to no region."""
     seeds_xy: NDArray[np.float64]
     """(N + 1, 2) where each region grew from, in low-resolution pixels; row 0 belongs to no region."""
+    areas: NDArray[np.int64]
+    """(N + 1,) low-resolution pixels; entry 0 belongs to no region."""
 
     def __len__(self) -> int:
         return len(self.ratings) - 1
@@ -47,16 +54,22 @@ class InstanceMap:
     @property
     def nbytes(self) -> int:
         """Memory it holds."""
-        return sum(array.nbytes for array in (self.labels, self.foreground, self.boxes, self.ratings, self.seeds_xy))
+        return sum(getattr(self, f.name).nbytes for f in fields(self))
 
-    def logits_of(self, label: int) -> NDArray[np.float32]:
-        """(h, w) mask logits of region `label`, sharing the zero line of the foreground and of its neighbours."""
+    def logits_of(self, labels: Labels) -> NDArray[np.float32]:
+        """(h, w) mask logits of regions together, sharing the zero line of the foreground and of their neighbours."""
         logits = np.full(self.labels.shape, FAR, dtype=np.float32)
-        x0, y0, x1, y1 = self.boxes[label]
-        window = slice(max(0, y0 - MARGIN), y1 + MARGIN), slice(max(0, x0 - MARGIN), x1 + MARGIN)
+        boxes = self.boxes[list(labels)]
+        (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0) - MARGIN, boxes[:, 2:].max(axis=0) + MARGIN
+        window = slice(max(0, y0), y1), slice(max(0, x0), x1)
         sure = np.abs(self.foreground[window])
-        logits[window] = np.where(self.labels[window] == label, sure, -sure)
+        logits[window] = np.where(np.isin(self.labels[window], labels), sure, -sure)
         return logits
+
+    def rating_of(self, labels: Labels) -> float:
+        """Predicted IoU of regions together: their mean by area; 0 for none."""
+        chosen = list(labels)
+        return float(np.average(self.ratings[chosen], weights=self.areas[chosen])) if chosen else 0.0
 
     def seed_xy(self, label: int, frame: ModelFrame) -> tuple[float, float]:
         """Where region `label` grew from, (x, y) in image pixels."""
@@ -64,26 +77,30 @@ class InstanceMap:
         x, y = frame.points_to_image(self.seeds_xy[label][None] * cell - 0.5)[0].tolist()
         return x, y
 
-    def labels_for(self, prompts: Prompts, frame: ModelFrame) -> NDArray[np.int64]:
-        """(P,) the region that agrees with all that a prompt set says, 0 where there is none."""
+    def labels_for(self, prompts: Prompts, frame: ModelFrame) -> list[Labels]:
+        """The regions that agree with all that each of P prompt sets says; none where nothing does.
+
+        Those under the positive points, one object together, if no negative point lies in them; for a box the region
+        as large as it is, or else those that lie in it and fill it.
+        """
         count = len(prompts)
-        if len(self) == 0 or (prompts.points_xy is None and prompts.boxes_xyxy is None):
-            return np.zeros(count, dtype=np.int64)
         cell = frame.model_size / self.labels.shape[0]
-        found = (
-            None
-            if prompts.boxes_xyxy is None
-            else self._labels_of_boxes(frame.boxes_to_model(prompts.boxes_xyxy) / cell)
-        )
-        if prompts.points_xy is not None and prompts.point_labels is not None:
-            at = self._labels_at((frame.points_to_model(prompts.points_xy) + 0.5) / cell)  # (P, N)
-            inside, outside = prompts.point_labels == 1, prompts.point_labels == 0
-            if found is None:
-                found = np.where(inside.any(axis=1), np.where(inside, at, 0).max(axis=1), 0)
-            asked = found[:, None]
-            agrees = ((at == asked) | ~inside).all(axis=1) & ((at != asked) | ~outside).all(axis=1)
-            found = np.where(agrees, found, 0)
-        return np.zeros(count, dtype=np.int64) if found is None else found
+        boxes = None if prompts.boxes_xyxy is None else frame.boxes_to_model(prompts.boxes_xyxy) / cell
+        points = prompts.points_xy
+        if len(self) == 0 or (points is None and boxes is None):
+            return [()] * count
+        found: list[Labels] = [()] * count if boxes is None else [self._labels_in(box) for box in boxes]
+        if points is None or prompts.point_labels is None:
+            return found
+        at = self._labels_at((frame.points_to_model(points) + 0.5) / cell)  # (P, N)
+        said = prompts.point_labels
+        inside = [tuple(np.unique(row[kind == 1]).tolist()) for row, kind in zip(at, said, strict=True)]
+        asked = inside if boxes is None else found
+        outside = [row[kind == 0].tolist() for row, kind in zip(at, said, strict=True)]
+        return [
+            labels if 0 not in under and set(under) <= set(labels) and not set(labels) & set(beside) else ()
+            for labels, under, beside in zip(asked, inside, outside, strict=True)
+        ]
 
     def _labels_at(self, places_xy: NDArray[np.float64]) -> NDArray[np.int64]:
         """Region at each of the places (..., 2), in low-resolution pixels."""
@@ -91,10 +108,20 @@ class InstanceMap:
         cells = np.clip(np.floor(places_xy), 0, limits).astype(np.intp)
         return self.labels[cells[..., 1], cells[..., 0]].astype(np.int64)
 
-    def _labels_of_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.int64]:
-        agreement = box_iou(boxes, self.boxes[1:].astype(np.float64))  # (P, N)
-        best = agreement.argmax(axis=1)
-        return np.where(agreement[np.arange(len(boxes)), best] >= LEAST_BOX_IOU, best + 1, 0)
+    def _labels_in(self, box: NDArray[np.float64]) -> Labels:
+        """What answers a box (4,) in low-resolution pixels."""
+        agreement = box_iou(box[None], self.boxes[1:].astype(np.float64))[0]  # (N,)
+        best = int(agreement.argmax())
+        if agreement[best] >= LEAST_BOX_IOU:
+            return (best + 1,)
+        x0, y0, x1, y1 = np.maximum(np.round(box), 0).astype(int)
+        held = np.bincount(self.labels[y0:y1, x0:x1].ravel(), minlength=len(self.areas))
+        mostly = np.flatnonzero(held[1:] > MOSTLY * self.areas[1:]) + 1
+        if not len(mostly):
+            return ()
+        (left, top), (right, bottom) = self.boxes[mostly, :2].min(axis=0), self.boxes[mostly, 2:].max(axis=0)
+        filled = (min(right, x1) - max(left, x0)) * (min(bottom, y1) - max(top, y0))
+        return tuple(mostly.tolist()) if filled > MOSTLY * (x1 - x0) * (y1 - y0) else ()
 
 
 def find_instances(head: InstanceHead, embedding: Tensor, centre_logits: Tensor, frame: ModelFrame) -> InstanceMap:
@@ -115,7 +142,9 @@ def find_instances(head: InstanceHead, embedding: Tensor, centre_logits: Tensor,
     count = len(grown.features)
     ratings = np.zeros(count + 1, dtype=np.float32)
     ratings[1:] = head.rate(grown.features).float().cpu().numpy()
-    return InstanceMap(labels, grown.foreground, _boxes(grown.labels, count), ratings, grown.seeds_xy)
+    areas = np.bincount(grown.labels.ravel(), minlength=count + 1)
+    areas[0] = 0
+    return InstanceMap(labels, grown.foreground, _boxes(grown.labels, count), ratings, grown.seeds_xy, areas)
 
 
 def _boxes(regions: NDArray[np.int32], count: int) -> NDArray[np.int64]:

@@ -70,7 +70,8 @@ def _flood(
     numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
     # A cell of the map of centres is two by two low-resolution pixels; row 0 stands for no region.
     places = np.concatenate([np.zeros((1, 2)), 2.0 * cells[kept[1:], ::-1] + 1])
-    return numbers[flooded], heights[kept[1:]], places
+    labels: NDArray[np.int32] = numbers[flooded]
+    return labels, heights[kept[1:]], places
 
 
 def _peaks(heat: Tensor) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -80,7 +81,7 @@ def _peaks(heat: Tensor) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     rows, columns = torch.nonzero((heat == highest) & (heat >= SEED_PROBABILITY), as_tuple=True)
     order = torch.argsort(heat[rows, columns], descending=True, stable=True)
     cells = torch.stack([rows, columns], dim=1)[order]
-    return cells.cpu().numpy(), heat[rows, columns][order].cpu().numpy()
+    return np.asarray(cells.cpu()), np.asarray(heat[rows, columns][order].cpu())
 
 
 def region_features(
@@ -108,7 +109,7 @@ def region_features(
     foreground, border = _sigmoid(logits)
 
     def total(values: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.float64]:
-        return np.bincount(regions.ravel(), weights=values.ravel(), minlength=count + 1)[1:]
+        return np.asarray(np.bincount(regions.ravel(), weights=values.ravel(), minlength=count + 1)[1:], np.float64)
 
     area, rim_length = np.maximum(total(regions > 0), 1), np.maximum(total(rim), 1)
     columns = [
@@ -138,4 +139,4 @@ def _rims(regions: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.boo
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return 1 / (1 + np.exp(-logits))
+    return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
