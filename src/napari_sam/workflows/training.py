@@ -29,7 +29,7 @@ AUTOMATIC_DEFAULTS: dict[str, Any] = {
     "prompts": "instances",
     "mask_choice": "best",
     "one_piece": True,
-    "pred_iou_thresh": 0.45,
+    "pred_iou_thresh": 0.5,
     "stability_score_thresh": 0.2,
     "box_nms_thresh": 0.9,
     "mask_nms_thresh": 0.4,
