@@ -16,18 +16,17 @@ from typing import Any, Protocol
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
 from napari_sam.errors import ConfigError, OutputError
 from napari_sam.geometry import Box, Mask
 from napari_sam.geometry.runs import Strips
 from napari_sam.tiling.functions import Progress
+from napari_sam.tiling.multiscale import create_level, label_metadata, level_sizes
 from napari_sam.tiling.objects import ObjectTable
 from napari_sam.tiling.writing import flush_to_disk, output_errors
 
 LabelArray = NDArray[np.uint32] | NDArray[np.uint64]
 
-_SMALLEST_LEVEL_PX = 512
 _SMALL_AREA_PX = 1 << 14
 _SMALL_AT_ONCE = 1 << 7
 """Masks painted in one go, of at most so many box pixels each: some 50 MB of indices."""
@@ -271,61 +270,15 @@ def _create_levels(
     shard_px: int,
     pixel_size_um: tuple[float, float] | None,
 ) -> list[zarr.Array[Any]]:
-    sizes = _level_sizes(objects.image_size)
+    sizes = level_sizes(objects.image_size)
     root = zarr.open_group(folder, mode="a", zarr_format=3)
     root.attrs.update(
-        {"ome": _ome_metadata(len(sizes), name, pixel_size_um), _OWN_KEY: {"objects": len(objects.table.label)}}
+        {"ome": label_metadata(len(sizes), name, pixel_size_um), _OWN_KEY: {"objects": len(objects.table.label)}}
     )
     dtype = label_dtype(objects.table.label)
-    return [_create_level(root, str(k), size, dtype, chunk_px, shard_px) for k, size in enumerate(sizes)]
-
-
-def _level_sizes(image_size: tuple[int, int]) -> list[tuple[int, int]]:
-    sizes = [image_size]
-    while max(sizes[-1]) > _SMALLEST_LEVEL_PX:
-        height, width = sizes[-1]
-        sizes.append(((height + 1) // 2, (width + 1) // 2))
-    return sizes
-
-
-def _create_level(
-    root: zarr.Group, name: str, size: tuple[int, int], dtype: np.dtype[Any], chunk_px: int, shard_px: int
-) -> zarr.Array[Any]:
-    # A side shorter than a chunk makes the chunk shorter: a strip of 2 rows does not carry 510 rows of padding.
-    chunks = tuple(min(chunk_px, side) for side in size)
-    shards = tuple(
-        chunk * min(shard_px // chunk_px, -(-side // chunk)) for chunk, side in zip(chunks, size, strict=True)
-    )
-    return root.create_array(
-        name,
-        shape=size,
-        dtype=dtype,
-        chunks=chunks,
-        shards=shards,
-        compressors=ZstdCodec(level=3),  # one fixed setting: the same labels give the same bytes
-        fill_value=0,
-        dimension_names=("y", "x"),
-    )
-
-
-def _ome_metadata(levels: int, name: str, pixel_size_um: tuple[float, float] | None) -> dict[str, Any]:
-    unit = {} if pixel_size_um is None else {"unit": "micrometer"}
-    size_y, size_x = pixel_size_um or (1.0, 1.0)
-    datasets = [
-        {
-            "path": str(k),
-            # Sampling takes the pixels (2^k i, 2^k j), so the centres fall on i * scale and no translation is needed.
-            "coordinateTransformations": [{"type": "scale", "scale": [float(size_y * 2**k), float(size_x * 2**k)]}],
-        }
-        for k in range(levels)
+    return [
+        create_level(root, str(k), size, dtype, chunk_px=chunk_px, shard_px=shard_px) for k, size in enumerate(sizes)
     ]
-    multiscale = {
-        "name": name.removesuffix(".zarr").removesuffix(".ome"),
-        "axes": [{"name": axis, "type": "space", **unit} for axis in "yx"],
-        "datasets": datasets,
-        "type": "nearest",
-    }
-    return {"version": "0.5", "multiscales": [multiscale], "image-label": {"version": "0.5"}}
 
 
 def _fill_levels(objects: PaintableObjects, levels: list[zarr.Array[Any]], progress: Progress | None) -> None:

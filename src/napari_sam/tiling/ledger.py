@@ -23,8 +23,8 @@ from typing import Any
 
 from napari_sam.errors import LedgerError
 from napari_sam.tiling.lock import FolderLock
-from napari_sam.tiling.store import TileStore, write_bytes
-from napari_sam.tiling.writing import output_errors
+from napari_sam.tiling.store import TileStore
+from napari_sam.tiling.writing import output_errors, write_bytes
 
 FORMAT_VERSION = 1
 STAGES = ("segment", "merge", "output")

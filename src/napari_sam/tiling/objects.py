@@ -36,7 +36,7 @@ class ObjectTable:
     """One row an object, as equally long columns; pixels are those of the whole image."""
 
     label: NDArray[np.uint64]
-    """1 to N in the order of the rows; the pixel value in the label image."""
+    """The pixel value in the label image; after an automatic run 1 to N, in the order of the rows."""
     y0: NDArray[np.int64]
     x0: NDArray[np.int64]
     y1: NDArray[np.int64]
@@ -55,7 +55,7 @@ class ObjectTable:
     prompt: NDArray[np.str_]
     """Where the prompt came from: "grid", "proposal", "reprompt", ..."""
     verified: NDArray[np.bool_]
-    """Whether a person has looked at it; never so after an automatic run."""
+    """Whether a person has accepted it, as it was or mended; never so after an automatic run."""
 
     def __post_init__(self) -> None:
         lengths = {}
@@ -166,10 +166,6 @@ class MergedObjects:
 
     def __len__(self) -> int:
         return len(self.table)
-
-    def labels_in(self, box: Box) -> NDArray[np.uint64]:
-        """Labels of the objects whose box shares a pixel with `box`, in painting order; reads no masks."""
-        return self.table.label[self._rows_in(box)]
 
     def masks_in(self, box: Box) -> list[tuple[int, Mask]]:
         """Objects whose box shares a pixel with `box`, in painting order.

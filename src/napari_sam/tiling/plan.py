@@ -22,8 +22,8 @@ class TilingConfig:
     """Side of a tile without its halo, in pixels of the image as stored; by default the model's input less two
     halos."""
     halo_px: int | None = None
-    """What a tile reads besides on each side, in pixels; by default an eighth of the model's input. Objects wider than
-    this may be cut in every tile and are then prompted again on a larger window."""
+    """What a tile reads besides on each side, at least, in pixels; by default an eighth of the model's input. Objects
+    wider than this may be cut in every tile and are then prompted again on a larger window."""
     merge_iou_thresh: float = 0.5
     """Masks of two tiles are the same object above this mask IoU."""
     fragment_cover_thresh: float = 0.5
@@ -151,11 +151,12 @@ class TilePlan:
 
     def tiles_reading(self, box: Box) -> list[Tile]:
         """The tiles that read at least one pixel of `box`, by index."""
-        near = box.grown(self.halo_px)
+        near = box.grown(self.read_px)  # at the image's edges a tile reads nearly so far beyond its core
         rows = _range_of(self.row_edges, near.y0, near.y1)
         columns = _range_of(self.column_edges, near.x0, near.x1)
         width = self.grid_shape[1]
-        return [self.tiles[row * width + column] for row in rows for column in columns]
+        tiles = (self.tiles[row * width + column] for row in rows for column in columns)
+        return [tile for tile in tiles if tile.read.intersects(box)]
 
 
 def plan_tiles(
@@ -187,7 +188,7 @@ def plan_tiles(
     --------
     >>> plan = plan_tiles((100, 250), TilingConfig(core_px=100, halo_px=10))
     >>> [(tile.core.x0, tile.core.x1, tile.read.x0, tile.read.x1) for tile in plan.tiles]
-    [(0, 83, 0, 93), (83, 167, 73, 177), (167, 250, 157, 250)]
+    [(0, 83, 0, 120), (83, 167, 65, 185), (167, 250, 130, 250)]
     """
     height, width = image_size
     if height < 1 or width < 1:
@@ -205,7 +206,7 @@ def plan_tiles(
     for y0, y1 in zip(row_edges[:-1].tolist(), row_edges[1:].tolist(), strict=True):
         for x0, x1 in zip(column_edges[:-1].tolist(), column_edges[1:].tolist(), strict=True):
             core = Box(x0, y0, x1, y1)
-            tiles.append(Tile(len(tiles), core, core.grown(halo_px).clipped(image)))
+            tiles.append(Tile(len(tiles), core, _read_of(core, core_px + 2 * halo_px, image)))
     skipped = frozenset(tile.index for tile in tiles if keep is not None and not keep(tile))
     return TilePlan((height, width), core_px, halo_px, tuple(tiles), row_edges, column_edges, skipped)
 
@@ -213,6 +214,23 @@ def plan_tiles(
 def _edges(length: int, core_px: int, halo_px: int) -> NDArray[np.int64]:
     n = 1 if length <= core_px + 2 * halo_px else math.ceil(length / core_px)
     return (np.arange(n + 1, dtype=np.int64) * length + n // 2) // n
+
+
+def _read_of(core: Box, read_px: int, image: Box) -> Box:
+    """What a tile reads: `read_px` a side around its core, moved into the image; less only where the image has less.
+
+    All tiles are so seen at one scale. With a halo of one width on each side those at the image's edges would be
+    smaller, and a model that fills its frame would see them enlarged.
+    """
+    x0, x1 = _placed(core.x0, core.x1, max(read_px, core.width), image.width)
+    y0, y1 = _placed(core.y0, core.y1, max(read_px, core.height), image.height)
+    return Box(x0, y0, x1, y1)
+
+
+def _placed(start: int, stop: int, length: int, limit: int) -> tuple[int, int]:
+    """A range of `length` around start:stop, moved into 0:limit."""
+    first = max(0, min(start - (length - (stop - start)) // 2, limit - length))
+    return first, min(first + length, limit)
 
 
 def _range_of(edges: NDArray[np.int64], start: int, stop: int) -> range:

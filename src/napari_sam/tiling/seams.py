@@ -21,7 +21,7 @@ def seam_cut_labels(objects: MergedObjects, plan: TilePlan) -> NDArray[np.uint64
     An object counts if a side of its box lies on a *seam* (an edge of a tile's core or of what a tile reads, but for
     the image's own edges), and of the pixels on that side of the box at least 8 and at least two thirds belong to it.
     Objects that end straight there by nature count as well, so on images of straight things the number is an upper
-    bound; on round ones a run without faults has none (design: target 0).
+    bound; on round ones a run without faults has none.
 
     Parameters
     ----------
@@ -34,8 +34,9 @@ def seam_cut_labels(objects: MergedObjects, plan: TilePlan) -> NDArray[np.uint64
     ndarray of shape (K,), uint64
     """
     table = objects.table
-    x_lines = _seams(plan.column_edges, plan.halo_px)
-    y_lines = _seams(plan.row_edges, plan.halo_px)
+    reads = [tile.read for tile in plan.tiles]
+    x_lines = _seams(plan.column_edges, [x for read in reads for x in (read.x0, read.x1)])
+    y_lines = _seams(plan.row_edges, [y for read in reads for y in (read.y0, read.y1)])
     on_seam = np.stack(
         [
             np.isin(table.x0, x_lines),
@@ -55,9 +56,9 @@ def seam_cut_labels(objects: MergedObjects, plan: TilePlan) -> NDArray[np.uint64
     return labels
 
 
-def _seams(core_edges: NDArray[np.int64], halo_px: int) -> NDArray[np.int64]:
+def _seams(core_edges: NDArray[np.int64], read_edges: list[int]) -> NDArray[np.int64]:
     """Positions of the edges of cores and reads along one axis, without the image's own."""
-    lines = np.concatenate([core_edges, core_edges[:-1] - halo_px, core_edges[1:] + halo_px])
+    lines = np.concatenate([core_edges, read_edges])
     inside: NDArray[np.int64] = np.unique(lines[(lines > 0) & (lines < core_edges[-1])])
     return inside
 

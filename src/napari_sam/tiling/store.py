@@ -18,21 +18,17 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import LedgerError
 from napari_sam.geometry import Box, Mask, Rle
-from napari_sam.tiling.writing import atomic_path
+from napari_sam.tiling.writing import write_bytes
 
 Array = NDArray[Any]
 Key = TypeVar("Key", bound=Hashable)
 
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 """Of every member of an archive, so that equal content gives equal bytes."""
+DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a cut off or altered archive can raise."""
 CACHE_BYTES = 64 << 20
 """Run lengths kept in memory while neighbouring tiles are compared or painted."""
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that at any instant it is either complete on the disk or not there; OutputError if that fails."""
-    with atomic_path(path) as partial:
-        partial.write_bytes(content)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -62,16 +58,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
             return {name: _parsed(archive.read(f"{name}.npy")) for name in names}
     except FileNotFoundError:
         raise LedgerError(f"{path} is missing; run the same again to have it made.") from None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGE as error:
         raise LedgerError(
             f"{path} is damaged ({error}); remove it and run the same again to have it remade."
         ) from error

@@ -60,6 +60,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that at any instant it is either complete on the disk or not there; OutputError if that fails."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
 def flush_to_disk(path: Path) -> None:
     """Return only when the bytes of the file `path` are on the disk, so that a later rename cannot overtake them."""
     with path.open("rb+") as file:
