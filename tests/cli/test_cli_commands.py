@@ -16,7 +16,7 @@ from napari_sam.tiling import TilingConfig
 from napari_sam.training.config import TrainConfig
 from napari_sam.training.draw import DrawConfig
 from napari_sam.workflows import EvaluateConfig, SegmentConfig, doctor
-from napari_sam.workflows.settings import field_help
+from napari_sam.workflows.field_help import field_help
 from workflows.workflows_scenes import squares, write_pairs
 
 CONFIGS = {

@@ -132,6 +132,14 @@ def test_boxes_that_only_touch_do_not_intersect():
     assert not Box(0, 0, 4, 4).intersects(Box(4, 0, 8, 4))
 
 
+def test_two_boxes_joined_are_the_smallest_box_around_both():
+    assert Box(1, 2, 3, 4).joined(Box(2, 0, 9, 3)) == Box(1, 0, 9, 4)
+    rng = np.random.default_rng(0)
+    for a, b in random_boxes(rng, 40).astype(int).reshape(20, 2, 4).tolist():
+        around = Box(*a).joined(Box(*b))
+        assert around.as_xyxy().tolist() == [*np.minimum(a, b)[:2], *np.maximum(a, b)[2:]]
+
+
 def test_a_box_grows_on_all_sides_and_shrinks_at_most_to_nothing():
     assert Box(2, 2, 4, 6).grown(1) == Box(1, 1, 5, 7)
     assert Box(2, 2, 4, 6).grown(-2) == Box(3, 4, 3, 4)

@@ -125,17 +125,6 @@ def test_scaling_stays_inside_the_new_frame():
     np.testing.assert_array_equal(mask.to_array(), np.ones((2, 2), dtype=bool))
 
 
-def test_a_mask_knows_which_edges_it_touches():
-    pixels = np.zeros((6, 6), dtype=bool)
-    pixels[0, 2:4] = True
-    mask = Mask.from_array(pixels)
-    assert mask.touches()
-    assert mask.touches({"top"})
-    assert not mask.touches({"left", "right", "bottom"})
-    assert not Mask.from_array(np.zeros((6, 6))).touches()
-    assert not Mask.from_array(np.pad(pixels, 1)).touches()
-
-
 def test_an_empty_mask_is_a_mask():
     mask = Mask.from_array(np.zeros((4, 6), dtype=bool))
     assert mask.is_empty
@@ -168,11 +157,6 @@ def test_a_mask_that_is_not_2d_is_refused():
 def test_pixels_that_do_not_fit_their_window_are_refused():
     with pytest.raises(ImageError, match=r"has \(4, 3\) pixels \(H, W\), got a mask of \(3, 4\)"):
         Mask.from_window(np.ones((3, 4)), Box(0, 0, 3, 4), (9, 9))
-
-
-def test_an_unknown_edge_is_named():
-    with pytest.raises(ConfigError, match=r"edges are left, top, right, bottom, got \['up'\]"):
-        Mask.from_array(np.ones((2, 2))).touches({"up"})
 
 
 def test_a_scale_that_is_not_positive_is_refused():

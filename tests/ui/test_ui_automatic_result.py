@@ -98,7 +98,7 @@ def click(viewer, layer, y, x):
 
 
 def test_a_large_result_is_lazy_and_filtered_where_it_is_looked_at(make_napari_viewer, monkeypatch, qtbot):
-    for module in ("preview", "viewing"):
+    for module in ("preview", "file_layers"):
         monkeypatch.setattr(f"napari_sam.workflows.{module}.IN_MEMORY_PX", 100)
     viewer = make_napari_viewer()
     HeldModel(monkeypatch)

@@ -80,10 +80,13 @@ def test_the_window_offers_widgets_samples_and_commands(make_napari_viewer, monk
     from napari._app_model import get_app_model
     from qtpy.QtWidgets import QFileDialog
 
-    viewer = make_napari_viewer()
     manager = npe2.PluginManager.instance()
     if PLUGIN.name not in manager:  # an installed plugin is found by itself
-        manager.register(npe2.PluginManifest.from_file(MANIFEST))
+        # Blocked: the viewer of each earlier test still listens, and all of them would add the same commands to this
+        # one's menus. A new viewer adds those of all plugins that it finds registered.
+        with manager.events.blocked():
+            manager.register(npe2.PluginManifest.from_file(MANIFEST))
+    viewer = make_napari_viewer()
     app = get_app_model()
     _, widget = viewer.window.add_plugin_dock_widget("napari-sam-tiles", "Models")
     assert type(widget).__name__ == "ModelsWidget"

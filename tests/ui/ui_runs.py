@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import napari_sam
 from napari_sam.geometry import Mask
+from napari_sam.model import SamModel, build_sam
 from napari_sam.ui import AutomaticSegmentation
 from napari_sam.workflows import planning, segmentation
 from tiling import tiling_synthetic as synthetic
-from workflows.workflows_scenes import tiny_model
+from workflows.workflows_scenes import TINY, tiny_model
 
 WAIT_MS = 120_000
 """Longest wait for what takes a second: this machine may be busy with much else."""
@@ -54,7 +56,13 @@ class Calls(list):
 
     def __call__(self, image: Any, output: Any, *, model: str, **options: Any) -> Any:
         self.append({"image": image, "output": output, "model": model, **options})
-        return napari_sam.segment(image, output, tiny_model(), **options)
+        return napari_sam.segment(image, output, tiny_model_with_heads(), **options)
+
+
+def tiny_model_with_heads() -> SamModel:
+    """A tiny network with all heads that the built-in model has: the form asks for its settings."""
+    config = replace(TINY, has_instances=True)
+    return replace(tiny_model(), sam=build_sam(config).eval(), config=config)
 
 
 def picture() -> np.ndarray:

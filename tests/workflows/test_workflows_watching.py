@@ -10,9 +10,9 @@ from napari_sam.geometry import Box, Tile
 from napari_sam.images import open_image, read_roi
 from napari_sam.tiling.watch import in_order
 from napari_sam.workflows import preview, segment
+from napari_sam.workflows.file_layers import read_viewable
 from napari_sam.workflows.recommended import recommended_settings
 from napari_sam.workflows.region import write_region
-from napari_sam.workflows.viewing import read_viewable
 from napari_sam.workflows.watching import RunFollower
 from tiling import tiling_synthetic as synthetic
 from workflows.workflows_scenes import TILES, StandIn, digest, scene, stand_in, tiny_model
@@ -130,7 +130,7 @@ def test_a_small_result_is_an_array_and_a_large_one_stays_lazy(model, tmp_path, 
     follow(output, Notes())
     (array,) = read_viewable(output)
     assert isinstance(array, np.ndarray)
-    monkeypatch.setattr("napari_sam.workflows.viewing.IN_MEMORY_PX", 100)
+    monkeypatch.setattr("napari_sam.workflows.file_layers.IN_MEMORY_PX", 100)
     levels = read_viewable(output)
     assert not isinstance(levels[0], np.ndarray)
     np.testing.assert_array_equal(levels[0].compute(), array)

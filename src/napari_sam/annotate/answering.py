@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.annotate.embeddings import EmbeddingStore
 from napari_sam.annotate.prompts import (
+    SCRIBBLE_SPACING_PX,
     BoxPrompt,
     Click,
     MaskPrompt,
@@ -20,6 +21,7 @@ from napari_sam.annotate.prompts import (
     Scribble,
     check_prompt,
     extent_of,
+    prompt_kind,
 )
 from napari_sam.annotate.questions import Answer, Question
 from napari_sam.annotate.segmenter import WindowAnswer, WindowQuestion
@@ -29,8 +31,6 @@ from napari_sam.geometry import Box, Mask, as_boxes, interior_points, intersecti
 
 LEAST_COVERAGE = 0.5
 """Part of a cut mask that its successor from a coarser window must cover to be the same object."""
-
-_SCRIBBLE_SPACING_PX = 16.0
 
 ShouldStop = Callable[[], bool]
 Ask = Callable[[Window], WindowQuestion]
@@ -198,7 +198,7 @@ def first_window(store: EmbeddingStore, question: Question) -> Window:
     if former is None or former.window is None or former.window.plane != question.plane:
         return store.lattice.window_for(question.plane, extent, question.view_step)
     known = [mask.box for mask in former.masks if not mask.is_empty]
-    fitting = store.lattice.window_for(question.plane, reduce(_union, known, extent), question.view_step)
+    fitting = store.lattice.window_for(question.plane, reduce(Box.joined, known, extent), question.view_step)
     clipped = extent.clipped(Box.of_size(store.image.frame_size))
     return former.window if former.window.box.contains_box(clipped) and former.window.step <= fitting.step else fitting
 
@@ -246,7 +246,7 @@ def _former_logits(question: Question, window: Window) -> NDArray[Any] | None:
 def _points(clicks: Sequence[Click | Scribble], window: Window) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Points (N, 2) in window pixels and their labels (N,); points off the window are left out."""
     # Scribbles are sampled at the reduction the model sees: closer points would tell it nothing new.
-    paths = [[c.xy] if isinstance(c, Click) else c.points_xy(_SCRIBBLE_SPACING_PX * window.step) for c in clicks]
+    paths = [[c.xy] if isinstance(c, Click) else c.points_xy(SCRIBBLE_SPACING_PX * window.step) for c in clicks]
     points = window.points_to_window(np.concatenate([np.empty((0, 2)), *paths]))
     labels = np.repeat([int(c.positive) for c in clicks], [len(path) for path in paths]).astype(np.int64)
     height, width = window.size
@@ -257,22 +257,15 @@ def _points(clicks: Sequence[Click | Scribble], window: Window) -> tuple[NDArray
 def _extent(prompts: Sequence[Prompt]) -> Box:
     """What must be seen: the prompts on the object; those off it only where there are no others."""
     wanted = [p for p in prompts if not isinstance(p, Click | Scribble) or p.positive] or prompts
-    return reduce(_union, [extent_of(prompt) for prompt in wanted])
-
-
-def _union(a: Box, b: Box) -> Box:
-    return Box(min(a.x0, b.x0), min(a.y0, b.y0), max(a.x1, b.x1), max(a.y1, b.y1))
+    return reduce(Box.joined, [extent_of(prompt) for prompt in wanted])
 
 
 def _as_answer(store: EmbeddingStore, question: Question, window: Window, said: WindowAnswer) -> Answer:
     """The answer in the plane's frame."""
-    named = _KIND[type(question.prompts[-1])]
+    named = prompt_kind(question.prompts[-1])
     first = question.prompts[0]
     point = first.xy if isinstance(first, Click) else None
     masks: list[Mask] = [
         replace(window.mask_to_plane(mask, store.image.frame_size), prompt=named, point_xy=point) for mask in said.masks
     ]
     return Answer(question.revision, tuple(masks), said.predicted_iou, window, said.low_res_logits)
-
-
-_KIND: dict[type[Prompt], str] = {Click: "point", Scribble: "scribble", BoxPrompt: "box", MaskPrompt: "mask"}

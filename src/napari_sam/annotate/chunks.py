@@ -7,7 +7,6 @@ import tempfile
 import weakref
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -84,14 +83,6 @@ class ChunkStore:
         if chunk is not None and not chunk.any():
             del self._hot[key]
             self._forget(key)
-
-    def iter_chunks(self) -> Iterator[tuple[ChunkKey, NDArray[Any]]]:
-        """All chunks that hold something, in order; those on disk are read one by one."""
-        for plane in self.planes():
-            for row, column in sorted(self.keys(plane)):
-                chunk = self.get((plane, row, column))
-                if chunk is not None:
-                    yield (plane, row, column), chunk
 
     def close(self) -> None:
         """Remove the temporary folder."""

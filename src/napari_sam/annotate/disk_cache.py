@@ -6,8 +6,6 @@ import contextlib
 import io
 import os
 import threading
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,11 +13,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.tiling.store import DAMAGE
+
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 _SUFFIX = ".npz"
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading a cut off or altered archive can raise."""
 
 
 class DiskCache:
@@ -49,7 +47,7 @@ class DiskCache:
             os.utime(path)  # its last use, for whoever makes room
         except FileNotFoundError:
             return None
-        except _DAMAGE:
+        except DAMAGE:
             self.remove(key)
             return None
         return arrays

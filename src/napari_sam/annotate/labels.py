@@ -168,18 +168,6 @@ class SparseLabels:
         """The planes in which something is labelled, in order."""
         return self._pixels.chunks.planes()
 
-    def max_label(self) -> int:
-        """The largest value anywhere; 0 where nothing is labelled."""
-        with self._pixels.lock:
-            return max((int(chunk.max()) for _, chunk in self._pixels.chunks.iter_chunks()), default=0)
-
-    def non_empty(self, plane: Plane = ()) -> list[Box]:
-        """Boxes of the chunks of a plane that hold something, in order."""
-        c, frame = self.chunk_px, Box.of_size(self.frame_size)
-        with self._pixels.lock:
-            places = sorted(self._pixels.chunks.keys(plane))
-        return [Box(x * c, y * c, (x + 1) * c, (y + 1) * c).clipped(frame) for y, x in places]
-
     def take_edits(self) -> tuple[Patch, ...]:
         """What was written by index since the last call, in order."""
         with self._pixels.lock:

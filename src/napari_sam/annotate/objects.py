@@ -85,7 +85,7 @@ class AnnotatedObject:
 
 @dataclass(frozen=True, slots=True)
 class PlaneMask:
-    """A mask in one plane of a stack, from propagation."""
+    """A mask in one plane: propagated from its neighbour, or found by an automatic run."""
 
     plane: Plane
     mask: Mask

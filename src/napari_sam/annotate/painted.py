@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_sam.annotate.labels import SparseLabels
 from napari_sam.annotate.objects import AnnotatedObject
-from napari_sam.annotate.prompts import BoxPrompt, Click, MaskPrompt, Plane, Prompt
+from napari_sam.annotate.prompts import Plane, prompt_kind
 from napari_sam.geometry import Box, Mask
 from napari_sam.tiling import ObjectTable
 
@@ -71,12 +71,4 @@ def object_table(objects: Sequence[AnnotatedObject], masks: Sequence[Mask], plan
 
 
 def _prompt_word(known: AnnotatedObject) -> str:
-    return known.origin if not known.prompts else _kind(known.prompts[0])
-
-
-def _kind(prompt: Prompt) -> str:
-    if isinstance(prompt, Click):
-        return "point"
-    if isinstance(prompt, BoxPrompt):
-        return "box"
-    return "mask" if isinstance(prompt, MaskPrompt) else "scribble"
+    return known.origin if not known.prompts else prompt_kind(known.prompts[0])

@@ -15,7 +15,8 @@ from napari_sam.images.roi import PolygonRoi
 Plane: TypeAlias = tuple[int, ...]
 """Index on the axes before rows and columns: () for a 2-D image, (z,) or (t, z) for stacks."""
 
-_SCRIBBLE_SPACING_PX = 16.0
+SCRIBBLE_SPACING_PX = 16.0
+"""About how far apart the points of a scribble are, in pixels of what the model sees."""
 _SCRIBBLE_POINTS = 16
 
 
@@ -42,7 +43,7 @@ class Scribble:
         object.__setattr__(self, "path_xy", _pairs(self.path_xy, "a scribble"))
         object.__setattr__(self, "positive", bool(self.positive))
 
-    def points_xy(self, spacing_px: float = _SCRIBBLE_SPACING_PX, most: int = _SCRIBBLE_POINTS) -> NDArray[np.float64]:
+    def points_xy(self, spacing_px: float = SCRIBBLE_SPACING_PX, most: int = _SCRIBBLE_POINTS) -> NDArray[np.float64]:
         """Points along the line, both ends among them, at even distances of about `spacing_px`; (N, 2), N <= `most`."""
         path = np.array(self.path_xy)
         along = np.concatenate([[0.0], np.hypot(*np.diff(path, axis=0).T).cumsum()])
@@ -80,6 +81,13 @@ class MaskPrompt:
 
 
 Prompt: TypeAlias = Click | Scribble | BoxPrompt | MaskPrompt
+
+_KINDS: dict[type[Prompt], str] = {Click: "point", Scribble: "scribble", BoxPrompt: "box", MaskPrompt: "mask"}
+
+
+def prompt_kind(prompt: Prompt) -> str:
+    """What kind of prompt it is, in the word that masks and tables have for it."""
+    return _KINDS[type(prompt)]
 
 
 def polygon_mask(path_xy: ArrayLike, frame_size: tuple[int, int]) -> Mask:

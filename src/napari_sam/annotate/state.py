@@ -180,7 +180,7 @@ def settle(
         for label, (lost, gained) in patch.area_changes().items():
             known = areas.setdefault(label, _areas_of(state.objects.get(label)))
             area, extent = known.get(patch.plane, (0, patch.box))
-            known[patch.plane] = (area - lost + gained, _joined(extent, patch.box) if gained else extent)
+            known[patch.plane] = (area - lost + gained, extent.joined(patch.box) if gained else extent)
     before = {label: state.objects.get(label) for label in areas}
     after = {label: _remade(label, made.get(label) or before[label], areas[label], time) for label in areas}
     return before, after
@@ -200,7 +200,3 @@ def _remade(
             part = base.part(plane) or ObjectPart(plane, extent, area)
             parts.append(replace(part, area=area, extent=extent))
     return replace(base, parts=tuple(parts)) if parts else None
-
-
-def _joined(a: Box, b: Box) -> Box:
-    return Box(min(a.x0, b.x0), min(a.y0, b.y0), max(a.x1, b.x1), max(a.y1, b.y1))

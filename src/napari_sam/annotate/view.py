@@ -75,10 +75,6 @@ class SessionView:
         return self._state.done[-1].what if self._state.done else ""
 
     @property
-    def redo_text(self) -> str:
-        return self._state.undone[-1].what if self._state.undone else ""
-
-    @property
     def mode(self) -> Mode:
         return self._state.mode
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias, TypedDict, get_args, get_origin, g
 
 from cyclopts import Parameter
 
-from napari_sam.workflows.settings import field_help
+from napari_sam.workflows.field_help import field_help
 
 Flags: TypeAlias = Mapping[str, Any] | None
 """The flags of one config that the user gave, as the type checker sees what `settings_of` makes."""

@@ -6,10 +6,11 @@ from napari_sam.export.overlay import check_overlay_path, label_colours, write_o
 from napari_sam.export.polygons import Polygon, trace_polygons
 from napari_sam.export.sa1b import Sa1bFile, read_sa1b, write_sa1b
 from napari_sam.export.table import check_table_path, measure_intensities, read_table, table_columns, write_table
-from napari_sam.export.tiff import MAX_TIFF_PIXELS, check_tiff_path, write_label_tiff
+from napari_sam.export.tiff import MAX_TIFF_PIXELS, TIFF_SUFFIXES, check_tiff_path, write_label_tiff
 
 __all__ = [
     "MAX_TIFF_PIXELS",
+    "TIFF_SUFFIXES",
     "Polygon",
     "Sa1bFile",
     "check_overlay_path",

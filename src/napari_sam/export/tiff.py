@@ -24,6 +24,7 @@ from napari_sam.tiling.labels import (
 )
 from napari_sam.tiling.writing import atomic_path
 
+TIFF_SUFFIXES = (".tif", ".tiff")
 MAX_TIFF_PIXELS = 2**30
 """Above this (4 GB of labels) programs that load a TIFF whole no longer cope: OME-Zarr is the format then."""
 
@@ -101,7 +102,7 @@ def check_tiff_path(path: str | os.PathLike[str], image_size: tuple[int, int]) -
     OutputError
         If the name does not end in .tif or .tiff, or the image has more than 2^30 pixels.
     """
-    if Path(path).suffix.lower() not in (".tif", ".tiff"):
+    if Path(path).suffix.lower() not in TIFF_SUFFIXES:
         raise OutputError(f"a label TIFF ends in .tif or .tiff, got {path}; change the end of the name.")
     height, width = image_size
     if height * width > MAX_TIFF_PIXELS:

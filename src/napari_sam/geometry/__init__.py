@@ -1,9 +1,9 @@
 """Boxes, run-length masks, point grids, frames and tiles: plain geometry on numpy."""
 
 from napari_sam.geometry.boxes import Box, as_boxes, box_iou, nms, overlapping_pairs, pair_iou
-from napari_sam.geometry.frames import ModelFrame, rc_to_xy, rcrc_to_xyxy, xy_to_rc, xyxy_to_rcrc
+from napari_sam.geometry.frames import ModelFrame
 from napari_sam.geometry.interior import interior_points, most_interior_point
-from napari_sam.geometry.masks import ALL_EDGES, Edge, Mask, RegionMode, piece_at, remove_small_regions, tight_box
+from napari_sam.geometry.masks import Edge, Mask, RegionMode, piece_at, remove_small_regions, tight_box
 from napari_sam.geometry.overlap import (
     intersection_area,
     intersection_areas,
@@ -18,7 +18,6 @@ from napari_sam.geometry.rle import Rle, counts_from_text, counts_to_text
 from napari_sam.geometry.tiles import Tile
 
 __all__ = [
-    "ALL_EDGES",
     "Box",
     "Edge",
     "Mask",
@@ -46,10 +45,6 @@ __all__ = [
     "pair_iou",
     "piece_at",
     "point_grid",
-    "rc_to_xy",
-    "rcrc_to_xyxy",
     "remove_small_regions",
     "tight_box",
-    "xy_to_rc",
-    "xyxy_to_rcrc",
 ]

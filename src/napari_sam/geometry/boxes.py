@@ -103,6 +103,11 @@ class Box:
         x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
         return Box(x0, y0, max(x0, min(self.x1, other.x1)), max(y0, min(self.y1, other.y1)))
 
+    def joined(self, other: Box) -> Box:
+        """The smallest box around both."""
+        x0, y0 = min(self.x0, other.x0), min(self.y0, other.y0)
+        return Box(x0, y0, max(self.x1, other.x1), max(self.y1, other.y1))
+
     def as_xyxy(self) -> NDArray[np.int64]:
         """(x0, y0, x1, y1) as an array of shape (4,)."""
         return np.array([self.x0, self.y0, self.x1, self.y1], dtype=np.int64)

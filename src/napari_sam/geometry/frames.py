@@ -1,4 +1,4 @@
-"""All changes of coordinates: image and model input, (x, y) and (row, column)."""
+"""How an image lies in the square the model looks at, and coordinates between the two."""
 
 from __future__ import annotations
 
@@ -53,32 +53,8 @@ class ModelFrame:
         """Boxes (..., 4) as XYXY, from image to model pixels."""
         return _checked(boxes_xyxy, 4, "boxes", "(x0, y0, x1, y1)") * np.tile(self._factors_xy(), 2)
 
-    def boxes_to_image(self, boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
-        """Boxes (..., 4) as XYXY, from model to image pixels."""
-        return _checked(boxes_xyxy, 4, "boxes", "(x0, y0, x1, y1)") / np.tile(self._factors_xy(), 2)
-
     def _factors_xy(self) -> NDArray[np.float64]:
         return np.array(self.input_size[::-1], dtype=np.float64) / np.array(self.image_size[::-1], dtype=np.float64)
-
-
-def xy_to_rc(points_xy: ArrayLike) -> NDArray[np.float64]:
-    """Points (..., 2) from (x, y) to napari's and numpy's (row, column)."""
-    return _checked(points_xy, 2, "points", "(x, y)")[..., ::-1].copy()
-
-
-def rc_to_xy(points_rc: ArrayLike) -> NDArray[np.float64]:
-    """Points (..., 2) from (row, column) to (x, y)."""
-    return _checked(points_rc, 2, "points", "(row, column)")[..., ::-1].copy()
-
-
-def xyxy_to_rcrc(boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
-    """Boxes (..., 4) from (x0, y0, x1, y1) to (row0, column0, row1, column1)."""
-    return _checked(boxes_xyxy, 4, "boxes", "(x0, y0, x1, y1)")[..., [1, 0, 3, 2]]
-
-
-def rcrc_to_xyxy(boxes_rcrc: ArrayLike) -> NDArray[np.float64]:
-    """Boxes (..., 4) from (row0, column0, row1, column1) to (x0, y0, x1, y1)."""
-    return _checked(boxes_rcrc, 4, "boxes", "(row0, column0, row1, column1)")[..., [1, 0, 3, 2]]
 
 
 def _checked(coordinates: ArrayLike, n: int, what: str, order: str) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -17,7 +16,6 @@ from napari_sam.geometry.runs import Strips, draw, frame_counts
 
 Edge = Literal["left", "top", "right", "bottom"]
 RegionMode = Literal["holes", "islands"]
-ALL_EDGES: tuple[Edge, ...] = get_args(Edge)
 EMPTY_BOX = Box(0, 0, 0, 0)
 
 
@@ -130,16 +128,6 @@ class Mask:
         """
         counts = frame_counts(self._strips(), Box.of_size(self.frame_size))
         return {"size": list(self.frame_size), "counts": counts_to_text(counts)}
-
-    def touches(self, edges: Collection[Edge] = ALL_EDGES) -> bool:
-        """Whether it reaches one of the named edges of its frame."""
-        unknown = set(edges) - set(ALL_EDGES)
-        if unknown:
-            raise ConfigError(f"edges are {', '.join(ALL_EDGES)}, got {sorted(unknown)}.")
-        height, width = self.frame_size
-        box = self.box
-        reached = {"left": box.x0 == 0, "top": box.y0 == 0, "right": box.x1 == width, "bottom": box.y1 == height}
-        return not self.is_empty and any(reached[edge] for edge in edges)
 
     def shifted(self, dx: int, dy: int, frame_size: tuple[int, int]) -> Mask:
         """The same object in a frame of `frame_size`, in which our frame begins at (dx, dy)."""

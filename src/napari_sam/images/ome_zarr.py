@@ -10,6 +10,7 @@ import zarr
 
 from napari_sam.errors import ImageError
 from napari_sam.images.arrays import reason
+from napari_sam.images.axes import AXES
 from napari_sam.images.contents import Contents, length_um, pixel_size
 
 METADATA_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
@@ -113,7 +114,7 @@ def _array_axes(array: zarr.Array[Any]) -> str | None:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and len(name) == 1 for name in names):
         return None
     letters = "".join(str(name) for name in names).upper()
-    return letters if {"Y", "X"} <= set(letters) <= set("TCZYXS") and len(set(letters)) == len(letters) else None
+    return letters if {"Y", "X"} <= set(letters) <= set(AXES) and len(set(letters)) == len(letters) else None
 
 
 def _identity(path: Path, array: zarr.Array[Any]) -> dict[str, Any]:

@@ -243,7 +243,7 @@ def _pixel_size_um(tif: tifffile.TiffFile, page: tifffile.TiffPage, series: int)
 
     A resolution in inches is not used: most programs write a printing resolution there.
     """
-    pixels = _ome_pixels(tif, series)
+    pixels = _pixels_attributes(tif, series)
     if pixels is not None and pixels.get("PhysicalSizeX") and pixels.get("PhysicalSizeY"):
         sizes = float(pixels["PhysicalSizeY"]), float(pixels["PhysicalSizeX"])
         return pixel_size(sizes, (pixels.get("PhysicalSizeYUnit", "um"), pixels.get("PhysicalSizeXUnit", "um")))
@@ -258,7 +258,7 @@ def _pixel_size_um(tif: tifffile.TiffFile, page: tifffile.TiffPage, series: int)
 
 def _depth_um(tif: tifffile.TiffFile, series: int) -> float | None:
     """Distance of planes along Z from OME-XML, or ImageJ's spacing and unit."""
-    pixels = _ome_pixels(tif, series)
+    pixels = _pixels_attributes(tif, series)
     if pixels is not None:
         return length_um(float(pixels.get("PhysicalSizeZ", 0)), pixels.get("PhysicalSizeZUnit", "um"))
     about = tif.imagej_metadata or {} if tif.is_imagej else {}
@@ -272,7 +272,7 @@ def _size_of(tag: tifffile.TiffTag | None) -> float:
     return float(tag.value[1] / tag.value[0])
 
 
-def _ome_image(tif: tifffile.TiffFile, series: int) -> ET.Element | None:
+def _pixels_element(tif: tifffile.TiffFile, series: int) -> ET.Element | None:
     """The Pixels element of an image in OME-XML."""
     if not tif.is_ome or not tif.ome_metadata:
         return None
@@ -284,13 +284,13 @@ def _ome_image(tif: tifffile.TiffFile, series: int) -> ET.Element | None:
     return found[series] if series < len(found) else None
 
 
-def _ome_pixels(tif: tifffile.TiffFile, series: int) -> dict[str, str] | None:
-    pixels = _ome_image(tif, series)
+def _pixels_attributes(tif: tifffile.TiffFile, series: int) -> dict[str, str] | None:
+    pixels = _pixels_element(tif, series)
     return None if pixels is None else dict(pixels.attrib)
 
 
 def _ome_channels(tif: tifffile.TiffFile, series: int) -> tuple[str, ...]:
-    pixels = _ome_image(tif, series)
+    pixels = _pixels_element(tif, series)
     channels = [] if pixels is None else pixels.findall("{*}Channel")
     names = [channel.get("Name") or "" for channel in channels]
     return tuple(names) if any(names) else ()

@@ -10,7 +10,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal, Slot
 
-from napari_sam.errors import NapariSamError, RunInterrupted
+from napari_sam.errors import RunInterrupted
 
 MOST_AHEAD_S = 3.0
 """A model that takes longer for one window is not asked ahead of time: a click would wait for that to end."""
@@ -87,12 +87,6 @@ class Answerer(QObject):
         with self._wake:
             self._windows = list(windows) if self._looks_ahead else []
             self._wake.notify()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing waits and nothing is being done."""
-        with self._wake:
-            return not (self._busy_with or self._windows) and self._question is None and self._hover is None
 
     @property
     def is_answering(self) -> bool:
@@ -179,8 +173,3 @@ class Answerer(QObject):
     def _tell_failed(self, question: Question, error: Exception) -> None:
         if "failed" in self._on:
             self._on["failed"](question, error)
-
-
-def told(error: Exception) -> str:
-    """An error as a user reads it: our own messages as they are, others with their kind."""
-    return str(error) if isinstance(error, NapariSamError) else f"{type(error).__name__}: {error}"

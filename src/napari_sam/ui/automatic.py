@@ -15,18 +15,19 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QScro
 
 import napari_sam
 from napari_sam.errors import NapariSamError, RunInterrupted
-from napari_sam.ui.preview import RunView
+from napari_sam.ui.automatic_form import RunRequest, SettingsPanel
 from napari_sam.ui.refilter import RefilterPanel
 from napari_sam.ui.region import view_corners
 from napari_sam.ui.remaining import RemainingTime
-from napari_sam.ui.result import Outcome, ResultLayer
-from napari_sam.ui.settings import RunRequest, SettingsPanel
+from napari_sam.ui.result_layer import Outcome, ResultLayer
+from napari_sam.ui.run_view import RunView
 from napari_sam.ui.tile_signals import TileSignals
 from napari_sam.ui.tuning import TuningPanel
-from napari_sam.ui.worker import Job, StageProgress, Work
+from napari_sam.ui.worker import Job, Work
+from napari_sam.workflows.file_layers import read_viewable
 from napari_sam.workflows.refilter import KeptObjects, ObjectFilterConfig, write_kept
 from napari_sam.workflows.region import write_region
-from napari_sam.workflows.viewing import read_viewable
+from napari_sam.workflows.stages import StageProgress
 
 if TYPE_CHECKING:
     import napari.viewer

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QSizePolicy, QSpinBox, QWidget
 
-from napari_sam.workflows.settings import field_help
+from napari_sam.workflows.field_help import field_help
 
 UNITS = {"px": " px", "um": " µm"}
 """Ends of field names that are units, and how a value is shown with it."""

@@ -11,16 +11,14 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_sam.errors import AnnotationError, ImageError, NapariSamError
-from napari_sam.ui.answerer import told
 from napari_sam.ui.interactive_form import InteractiveForm
 from napari_sam.ui.interactive_text import channels_of, object_text, objects_text
 from napari_sam.ui.placing import PlacedImage, guess_axes
 from napari_sam.ui.session_control import SessionControl
 from napari_sam.ui.session_jobs import change_model_work, follow_work, open_work, segment_boxes_work
 from napari_sam.ui.session_layers import SessionLayers
-from napari_sam.ui.worker import Job, Work
+from napari_sam.ui.worker import Job, Work, error_text
 from napari_sam.workflows.interactive import OpenedSession, Segmenter, default_journal
-from napari_sam.workflows.models import usable_models
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -55,7 +53,7 @@ class InteractiveSegmentation(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.form, stretch=1)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
-        self._fill_models()
+        self.say(self.form.model.fill())
         self._connect()
         self._image_chosen()
         self.refresh()
@@ -76,7 +74,7 @@ class InteractiveSegmentation(QWidget):
             return
         self.close_session()
         journal = Path(self.form.journal.text()).expanduser()
-        self._model_in_use = self._model()
+        self._model_in_use = self.form.model.name
         work = open_work(placed, journal, self._segmenter or self._model_in_use, channels)
         self._run(work, f"Opening {placed.layer.name}", lambda opened: self._opened(opened, placed))
 
@@ -204,7 +202,7 @@ class InteractiveSegmentation(QWidget):
         control = self.control
         if control is None or self._segmenter is not None or self._job is not None:
             return
-        name = self._model()
+        name = self.form.model.name
         if name == self._model_in_use:
             return
         # Also when it cannot be loaded: then the choice stands and the former model goes on answering.
@@ -227,11 +225,15 @@ class InteractiveSegmentation(QWidget):
             description=description,
             told=lambda stage, count, total: self.say(f"{description}: {stage} {count} of {total}"),
             done=done,
-            failed=lambda error: self.say(told(error)),
+            failed=lambda error: self.say(error_text(error)),
             closed=self._job_closed,
         )
         self.refresh()
         self._job.start()
+
+    def _stop_job(self) -> None:
+        if self._job is not None:
+            self._job.stop()
 
     def _job_closed(self) -> None:
         if self._job is not None:
@@ -284,7 +286,7 @@ class InteractiveSegmentation(QWidget):
         form.paint.clicked.connect(lambda _checked: self._with_control(lambda c: c.attempt(c.painting.open_window)))
         form.use_boxes.clicked.connect(lambda _checked: self.segment_boxes())
         form.propagate.clicked.connect(lambda _checked: self.follow_object())
-        form.stop_job.clicked.connect(lambda _checked: self._job is not None and self._job.stop())
+        form.stop_job.clicked.connect(lambda _checked: self._stop_job())
         form.plain_clicks.clicked.connect(lambda _on: self._with_control(lambda c: c.act("toggle_plain_clicks")))
         form.live.clicked.connect(lambda _on: self._with_control(lambda c: c.act("toggle_live")))
         for act, button in form.acts.items():
@@ -305,18 +307,6 @@ class InteractiveSegmentation(QWidget):
     def _rebind(self, keys: Mapping[str, str]) -> None:
         if self.control is not None:
             self.control.keys.rebind(keys)
-
-    def _fill_models(self) -> None:
-        try:
-            names = usable_models()
-        except NapariSamError as error:
-            names = ("nano",)
-            self.say(str(error))
-        for name in names:
-            self.form.model.addItem(Path(name).name, name)
-
-    def _model(self) -> str:
-        return str(self.form.model.currentData())
 
     def _browse(self) -> None:
         chosen, _ = QFileDialog.getSaveFileName(

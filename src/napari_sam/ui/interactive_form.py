@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam.ui.layer_choice import LayerChoice
+from napari_sam.ui.model_choice import ModelChoice
 from napari_sam.ui.shortcut_table import ShortcutTable
 from napari_sam.ui.shortcuts import SHORTCUTS, read_keys
 from napari_sam.workflows.interactive import POLICIES
@@ -62,13 +63,14 @@ class InteractiveForm(QWidget):
     def __init__(self, viewer: Any, rebound: Callable[[Mapping[str, str]], None]) -> None:
         super().__init__()
         self.image = LayerChoice(viewer, (Image,), "The image to annotate; for a stack the plane that is shown.")
-        self.model = QComboBox()
-        self.model.setToolTip("Who answers. Others are fetched with the widget Models; it can be changed at any time.")
+        self.model = ModelChoice(
+            "Who answers. Others are fetched with the widget Models; it can be changed at any time."
+        )
         self.axes = _line("One letter an axis of the layer: T time, C channel, Z depth, Y row, X column.")
         self.channels = _line("With an axis C: up to three channels to look at, such as 0, 2. Empty takes the first.")
         self.channels.setPlaceholderText("all")
         self.journal = _line("Everything you do is written here at once; an existing one is continued.")
-        self.browse = _tool("...", "Choose another place for the journal.")
+        self.browse = _button("...", "Choose another place for the journal.")
         self.start = QPushButton("Start")
         self.stop = QPushButton("Close session")
         self.status = _text("What happened last")
@@ -77,14 +79,13 @@ class InteractiveForm(QWidget):
         keys = read_keys()
         told = {shortcut.act: f"{shortcut.about} ({keys[shortcut.act]})" for shortcut in SHORTCUTS}
         self.acts = {act: _button(text, told[act]) for act, text in ACT_BUTTONS}
-        self.tools = {tool: _tool(text, told[f"tool_{tool}"]) for tool, text in TOOL_BUTTONS}
+        self.tools = {tool: _button(text, told[f"tool_{tool}"]) for tool, text in TOOL_BUTTONS}
         self.policy = QComboBox()
         for policy in POLICIES:
             self.policy.addItem(POLICY_TEXTS[policy], policy)
         # A combo box is as wide as its longest text otherwise, and so would the form be.
-        for combo in (self.policy, self.model):
-            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            combo.setMinimumContentsLength(10)
+        self.policy.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.policy.setMinimumContentsLength(10)
         self.policy.setToolTip("What a committed object does where its mask meets other objects.")
         self.plain_clicks = _box("Click without Ctrl", told["toggle_plain_clicks"])
         self.live = _box("Live preview", told["toggle_live"])
@@ -185,11 +186,6 @@ def _button(text: str, tooltip: str) -> QPushButton:
     button.setStyleSheet("QPushButton { padding-left: 3px; padding-right: 3px; }")
     button.setMinimumWidth(10)
     return button
-
-
-def _tool(text: str, tooltip: str) -> QPushButton:
-    """A button beside others of its kind."""
-    return _button(text, tooltip)
 
 
 def _box(text: str, tooltip: str) -> QCheckBox:

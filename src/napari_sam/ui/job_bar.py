@@ -8,8 +8,7 @@ from typing import Any
 
 from qtpy.QtWidgets import QProgressBar, QPushButton
 
-from napari_sam.ui.answerer import told
-from napari_sam.ui.worker import Job, Work
+from napari_sam.ui.worker import Job, Work, error_text
 
 SECONDS = ("training",)
 """Stages whose steps are seconds."""
@@ -52,7 +51,7 @@ class JobBar:
             description=description,
             told=partial(self._advance, description),
             done=done,
-            failed=lambda error: self._say(told(error)),
+            failed=lambda error: self._say(error_text(error)),
             closed=self._closed,
         )
         self._show()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from napari_sam.workflows.interactive import Box, BoxPrompt, Click, Mask, MaskPrompt, Prompt, Scribble
+from napari_sam.workflows.interactive import Box, BoxPrompt, Click, Mask, Prompt, Scribble
 
 POSITIVE_COLOUR, NEGATIVE_COLOUR, ASIDE_COLOUR = "#2fd35d", "#ff4d4d", "#7fb2ff"
 """Green and red; symbols differ too, for who sees these two alike."""
@@ -97,7 +98,7 @@ def stamp(previews: Sequence[Preview], frame_size: tuple[int, int], ndim: int) -
     step = 1
     while _volume(shown, step) > _PREVIEW_PX:
         step *= 2
-    reduced = tuple(-(-side // step) for side in frame_size)
+    reduced = (-(-frame_size[0] // step), -(-frame_size[1] // step))
     masks = [p.mask if step == 1 else p.mask.scaled(1 / step, 1 / step, reduced) for p in shown]
     around = _around([mask.box for mask in masks if not mask.is_empty] or [Box(0, 0, 1, 1)])
     pixels = np.zeros((*(high - low + 1), *around.size), np.uint8)
@@ -117,12 +118,7 @@ def _volume(previews: Sequence[Preview], step: int) -> int:
 
 
 def _around(boxes: Sequence[Box]) -> Box:
-    return Box(
-        min(box.x0 for box in boxes),
-        min(box.y0 for box in boxes),
-        max(box.x1 for box in boxes),
-        max(box.y1 for box in boxes),
-    )
+    return reduce(Box.joined, boxes)
 
 
 def _mark(plane: Plane, prompt: Prompt) -> Marks:
@@ -133,9 +129,7 @@ def _mark(plane: Plane, prompt: Prompt) -> Marks:
         return _path(plane, prompt.path_xy, POSITIVE_COLOUR if prompt.positive else NEGATIVE_COLOUR)
     if isinstance(prompt, BoxPrompt):
         return _rectangle(plane, prompt.box_xyxy, POSITIVE_COLOUR)
-    if isinstance(prompt, MaskPrompt):
-        return outline_of(plane, prompt.mask.box, POSITIVE_COLOUR)
-    return Marks()
+    return outline_of(plane, prompt.mask.box, POSITIVE_COLOUR)
 
 
 def _path(plane: Plane, path_xy: Sequence[tuple[float, float]], colour: str) -> Marks:

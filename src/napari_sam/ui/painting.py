@@ -34,7 +34,7 @@ class HandPainting:
     def follow(self) -> None:
         """Listen to the layer of objects; called again when there is a new one."""
         objects = self._control.layers.objects
-        if objects is self._followed:
+        if objects is None or objects is self._followed:
             return
         self._unfollow()
         objects.events.paint.connect(self._on_paint)

@@ -44,11 +44,6 @@ class PlacedImage:
         return [i for i, axis in enumerate(self.axes) if axis != "C"]
 
     @property
-    def spatial_axes(self) -> str:
-        """Letters of `kept`."""
-        return self.axes.replace("C", "")
-
-    @property
     def pixels(self) -> Any:
         """What is opened as an image: an array, or the levels of a pyramid."""
         return list(self.layer.data) if self.layer.multiscale else self.layer.data

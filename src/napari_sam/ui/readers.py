@@ -13,13 +13,12 @@ from typing import Any
 from napari.utils.notifications import show_warning
 
 from napari_sam.errors import ImageError
+from napari_sam.images.ome_zarr import METADATA_FILES
 from napari_sam.ui.layers import LayerTuple
 from napari_sam.workflows.file_layers import FileLayer, read_file_layers
 
 Paths = str | Path | Sequence[str | Path]
 ReadFunction = Callable[[Paths], list[LayerTuple]]
-
-ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
 
 def file_reader(path: Paths) -> ReadFunction | None:
@@ -29,7 +28,7 @@ def file_reader(path: Paths) -> ReadFunction | None:
 
 def folder_reader(path: Paths) -> ReadFunction | None:
     """npe2's reader of folders: what reads `path`, or None if it is no zarr image."""
-    is_zarr = isinstance(path, str | Path) and any((Path(path) / name).is_file() for name in ZARR_FILES)
+    is_zarr = isinstance(path, str | Path) and any((Path(path) / name).is_file() for name in METADATA_FILES)
     return read_layers if is_zarr else None
 
 

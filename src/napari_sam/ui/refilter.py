@@ -11,8 +11,8 @@ from qtpy.QtCore import Qt, QTimer, Signal, Slot
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
 from superqt import QRangeSlider
 
+from napari_sam.workflows.field_help import field_help
 from napari_sam.workflows.refilter import ObjectFilterConfig
-from napari_sam.workflows.settings import field_help
 
 STEPS = 1000
 """Positions of a slider."""

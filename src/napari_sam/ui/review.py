@@ -21,7 +21,6 @@ from napari_sam.ui.review_text import audit_text, gain_text, item_text, session_
 from napari_sam.ui.session_control import SessionControl
 from napari_sam.workflows.data_engine import FoundMasks, PrefillReport, batches, prefill
 from napari_sam.workflows.interactive import OpenedSession, Segmenter
-from napari_sam.workflows.models import usable_models
 from napari_sam.workflows.refilter import ObjectFilterConfig
 from napari_sam.workflows.retraining import RetrainConfig, Retrained
 
@@ -50,7 +49,7 @@ class ReviewWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.form)
-        self._fill_models()
+        self.say(self.form.model.fill())
         self._connect()
         self.refresh()
         # By object, not by method: this widget is half gone when Qt tells it.
@@ -77,7 +76,7 @@ class ReviewWidget(QWidget):
             self.say(str(error))
             return
         self.close_result()
-        work = open_work(placed, Path(labels), self._segmenter or self._model())
+        work = open_work(placed, Path(labels), self._segmenter or self.form.model.name)
         self.jobs.run(work, f"Opening {Path(labels).name}", lambda opened: self._opened(opened, placed))
 
     def close_result(self) -> None:
@@ -209,7 +208,7 @@ class ReviewWidget(QWidget):
             min_stability_score=form.min_stability.value() if mode == "semi-automatic" else 0.0,
         )
         plane = control.placed.locate(self._viewer.dims.point)[0]
-        work = prefill_work(control, self._model(), mode, plane, limits)
+        work = prefill_work(control, form.model.name, mode, plane, limits)
         self.jobs.run(work, "Finding masks", lambda found: self._pour(control, batches(found), []))
 
     def _pour(self, control: SessionControl, left: list[FoundMasks], done: list[PrefillReport]) -> None:
@@ -241,7 +240,7 @@ class ReviewWidget(QWidget):
             return
         config = RetrainConfig(minutes=self.form.minutes.value(), held_back=self.form.held_back.value())
         try:
-            work = retrain_work(control, self._model(), config)
+            work = retrain_work(control, self.form.model.name, config)
         except NapariSamError as error:
             self.say(str(error))
             return
@@ -250,9 +249,8 @@ class ReviewWidget(QWidget):
     def _retrained(self, result: Retrained) -> None:
         self.form.retrain_text.setText(gain_text(result))
         self.say(f"{result.path.name} is among the models now.")
-        for combo in (self.form.model, *([self._interactive.form.model] if self._interactive else [])):
-            if combo.findData(str(result.path)) < 0:
-                combo.addItem(result.path.name, str(result.path))
+        for choice in (self.form.model, *([self._interactive.form.model] if self._interactive else [])):
+            choice.offer(str(result.path))
 
     def _mark_complete(self) -> None:
         control = self.control
@@ -313,18 +311,6 @@ class ReviewWidget(QWidget):
             button.clicked.connect(lambda _checked, name=name: self._verdict(name))
         self._on_removed = self._layer_removed
         self._viewer.layers.events.removed.connect(self._on_removed)
-
-    def _fill_models(self) -> None:
-        try:
-            names = usable_models()
-        except NapariSamError as error:
-            names = ("nano",)
-            self.say(str(error))
-        for name in names:
-            self.form.model.addItem(Path(name).name, name)
-
-    def _model(self) -> str:
-        return str(self.form.model.currentData())
 
     def _browse(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Label image of an automatic run (NAME.ome.zarr)")

@@ -24,9 +24,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam.ui.layer_choice import LayerChoice
+from napari_sam.ui.model_choice import ModelChoice
 from napari_sam.workflows.data_engine import CONFIDENT
+from napari_sam.workflows.field_help import field_help
 from napari_sam.workflows.retraining import RetrainConfig
-from napari_sam.workflows.settings import field_help
 
 VERDICT_KEYS = {"accept": "A", "reject": "R", "fix": "F", "skip": "S"}
 """They hold while a round is on; while an object is mended, the keys of *Interactive segmentation* do."""
@@ -42,10 +43,7 @@ class ReviewForm(QWidget):
         self.status = _text("What happened last")
         self.bar = QProgressBar()
         self.stop = _button("Stop", "End the job that runs; what it has finished is kept.")
-        self.model = QComboBox()
-        self.model.setToolTip("Finds masks, answers where objects are mended, and is what a retraining begins with.")
-        self.model.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.model.setMinimumContentsLength(10)
+        self.model = ModelChoice("Finds masks, answers where objects are mended, and is what a retraining begins with.")
         self.tabs = QTabWidget()
         self.tabs.addTab(self._review_tab(viewer), "Review")
         self.tabs.addTab(self._prefill_tab(), "Prefill")

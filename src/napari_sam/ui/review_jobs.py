@@ -8,12 +8,13 @@ from typing import Any
 
 from napari_sam.ui.placing import PlacedImage
 from napari_sam.ui.session_control import SessionControl
-from napari_sam.ui.worker import StageProgress, Work
+from napari_sam.ui.worker import Work
 from napari_sam.workflows.data_engine import automatic_output, find_automatic
 from napari_sam.workflows.interactive import Segmenter
 from napari_sam.workflows.refilter import ObjectFilterConfig
 from napari_sam.workflows.result_review import open_review
 from napari_sam.workflows.retraining import RetrainConfig, new_model_path, retrain, verified_of
+from napari_sam.workflows.stages import StageProgress
 
 
 def open_work(placed: PlacedImage, labels: Path, model: str | Segmenter) -> Work:

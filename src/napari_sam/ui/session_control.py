@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari_sam.errors import AnnotationError, NapariSamError
-from napari_sam.ui.answerer import Answerer, told
+from napari_sam.ui.answerer import Answerer
 from napari_sam.ui.attention import Attention
 from napari_sam.ui.canvas import CanvasGestures, Gesture
 from napari_sam.ui.marks import ASIDE, CURRENT, UNSURE, Marks, Preview, marks_of, outline_of, stroke_marks
@@ -14,6 +14,7 @@ from napari_sam.ui.painting import HandPainting
 from napari_sam.ui.placing import PlacedImage
 from napari_sam.ui.session_layers import SessionLayers, camera_of
 from napari_sam.ui.shortcuts import KeyBindings
+from napari_sam.ui.worker import error_text
 from napari_sam.workflows.drawn import prompt_of_stroke
 from napari_sam.workflows.interactive import (
     AnnotationSession,
@@ -266,7 +267,7 @@ class SessionControl:
             self.show(tell=False)
 
     def _on_failed(self, question: Question, error: Exception) -> None:
-        self._say(told(error))
+        self._say(error_text(error))
         self._changed()
 
     # -- layers --------------------------------------------------------------------------------------------------

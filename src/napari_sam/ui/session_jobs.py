@@ -12,7 +12,7 @@ from napari.layers import Labels, Shapes
 from napari_sam.errors import AnnotationError
 from napari_sam.ui.placing import PlacedImage
 from napari_sam.ui.session_control import SessionControl
-from napari_sam.ui.worker import StageProgress, Work
+from napari_sam.ui.worker import Work
 from napari_sam.workflows.drawn import boxes_of_labels, boxes_of_shapes
 from napari_sam.workflows.interactive import (
     Segmenter,
@@ -21,6 +21,7 @@ from napari_sam.workflows.interactive import (
     masks_of_boxes,
     open_interactive,
 )
+from napari_sam.workflows.stages import StageProgress
 
 
 def open_work(
@@ -96,6 +97,6 @@ def _in_image(control: SessionControl, layer: Shapes, corners: Any) -> np.ndarra
     for corner in np.asarray(corners):
         world = np.array(point, dtype=float)
         world[-layer.ndim :] = layer.data_to_world(corner)
-        plane, (x, y) = control.placed.locate(world)
+        plane, (x, y) = control.placed.locate(world.tolist())
         rows.append((*plane, y, x))
     return np.array(rows)

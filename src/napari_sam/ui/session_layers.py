@@ -61,8 +61,9 @@ class SessionLayers:
                 added.append(layer)
         if added:
             self._marks = None
-            for layer in (self.preview, self.outlines, self.points):
-                layer.editable = False
+            for layer in self.layers():
+                if layer is not self.objects:
+                    layer.editable = False
             self._viewer.layers.selection.active = self.objects
         return added
 
@@ -86,7 +87,7 @@ class SessionLayers:
     def show(self, previews: Sequence[Preview], marks: Marks) -> None:
         """Show the masks of objects that are not committed, and their prompts."""
         if self.preview is not None:
-            self._place(stamp(previews, self._labels.frame_size, self._labels.ndim))
+            self._place(self.preview, stamp(previews, self._labels.frame_size, self._labels.ndim))
         if self._marks != marks and self.points is not None and self.outlines is not None:
             _set_points(self.points, marks)
             _set_outlines(self.outlines, marks, self._placed.pixels_per_world() / self._viewer_zoom())
@@ -150,11 +151,11 @@ class SessionLayers:
             ndim=self._labels.ndim, name=f"{self.image_name} outlines", opacity=0.9, **self._placed.placement()
         )
 
-    def _place(self, drawn: Stamp) -> None:
-        if drawn.pixels.size == 1 and not drawn.pixels.any() and not np.any(self.preview.data):
+    def _place(self, preview: Labels, drawn: Stamp) -> None:
+        if drawn.pixels.size == 1 and not drawn.pixels.any() and not np.any(preview.data):
             return
-        self.preview.data = drawn.pixels
-        _put(self.preview, self._placed.placement(drawn.origin, drawn.step))
+        preview.data = drawn.pixels
+        _put(preview, self._placed.placement(drawn.origin, drawn.step))
 
     def _viewer_zoom(self) -> float:
         return max(float(camera_of(self._viewer).zoom), 1e-9)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
-from napari_sam.ui.result import ResultLayer
+from napari_sam.ui.result_layer import ResultLayer
 from napari_sam.workflows.tuning import FEWEST_EXAMPLES, Proposal, propose_limits
 
 if TYPE_CHECKING:

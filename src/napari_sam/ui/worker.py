@@ -11,10 +11,9 @@ from napari.utils import progress
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject, Signal, Slot
 
-from napari_sam.errors import RunInterrupted
+from napari_sam.errors import NapariSamError, RunInterrupted
+from napari_sam.workflows.stages import StageProgress
 
-StageProgress = Callable[[str, int, int], None]
-"""Called by a job with (stage, steps done, steps in all), from any thread."""
 Work = Callable[[StageProgress, Callable[[], bool]], Any]
 """A job: handed its progress callback, and a function that says whether it should stop (and waits during a pause)."""
 _POLL_SECONDS = 0.1
@@ -144,6 +143,11 @@ class Job(QObject):
             self._bar.close()
             self._bar = None
         self._closed()
+
+
+def error_text(error: Exception) -> str:
+    """An error as a user reads it: our own messages as they are, others with their kind."""
+    return str(error) if isinstance(error, NapariSamError) else f"{type(error).__name__}: {error}"
 
 
 def _ignore(*_: Any) -> None:

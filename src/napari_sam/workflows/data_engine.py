@@ -28,10 +28,11 @@ from napari_sam.images import open_image
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.workflows.annotation import SamSegmenter
-from napari_sam.workflows.file_layers import TABLE_ENDINGS
+from napari_sam.workflows.file_layers import find_table, plain_stem
 from napari_sam.workflows.planning import SegmentConfig, SegmentPaths
 from napari_sam.workflows.refilter import ObjectFilterConfig
 from napari_sam.workflows.segmentation import segment
+from napari_sam.workflows.stages import StageProgress
 
 CONFIDENT = ObjectFilterConfig(min_predicted_iou=0.85, min_stability_score=0.8)
 """What is prefilled in the semi-automatic mode: of nano's masks of generated nuclei, about the better half."""
@@ -42,8 +43,6 @@ MOST_COVERED = 0.5
 
 BATCH = 16
 """Masks that are prefilled in one go where a window waits."""
-
-StageProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,9 +187,7 @@ def find_automatic(
 
 def table_path(labels: Path) -> Path:
     """Where the table of `NAME.ome.zarr` is: beside it, under one of the usual names; NAME.csv if there is none."""
-    stem = labels.name.split(".ome.")[0] if ".ome." in labels.name else labels.stem
-    beside = [labels.with_name(stem + ending) for ending in TABLE_ENDINGS]
-    return next((path for path in beside if path.is_file()), labels.with_name(f"{stem}.csv"))
+    return find_table(labels) or labels.with_name(f"{plain_stem(labels)}.csv")
 
 
 def read_masks(

@@ -11,8 +11,7 @@ import imagecodecs
 
 from napari_sam.errors import OutputError
 from napari_sam.model import SamModel
-from napari_sam.tiling.store import write_bytes
-from napari_sam.tiling.writing import output_errors
+from napari_sam.tiling.writing import output_errors, write_bytes
 from napari_sam.workflows.evaluation_cases import Case, Segment, automatic_cases, click_cases
 from napari_sam.workflows.evaluation_plots import Series, line_plot, row_plot
 from napari_sam.workflows.evaluation_scores import EvaluationReport, figure_rows, with_interval

@@ -29,8 +29,7 @@ from napari_sam.evaluation import (
     summarise_clicks,
     summarise_points,
 )
-from napari_sam.tiling.store import write_bytes
-from napari_sam.tiling.writing import output_errors
+from napari_sam.tiling.writing import output_errors, write_bytes
 from napari_sam.workflows.evaluation_data import JudgedPair
 
 Row = dict[str, Any]

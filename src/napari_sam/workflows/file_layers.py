@@ -25,6 +25,9 @@ SHOWN_AXES = "TZCYXS"
 TABLE_ENDINGS = (".objects.csv", ".objects.parquet", ".csv", ".parquet")
 """Where the table of `NAME.ome.zarr` is looked for: beside it, as `NAME` and one of these."""
 
+IN_MEMORY_PX = 2048 * 2048
+"""Results of up to so many pixels can be painted on; larger ones are read where they are looked at."""
+
 _CHUNK_PX = 1024
 _LARGEST_VIEW_PX = 2**26
 """A level of more pixels is not to be the coarsest: a viewer reads the coarsest one whole."""
@@ -95,9 +98,24 @@ def read_file_layers(path: str | os.PathLike[str]) -> tuple[FileLayer, ...]:
     folder = file if file.is_dir() else None
     if folder is not None and "image-label" in _metadata(folder):
         return (_label_image(source, folder),)
-    image = _layer(source, _stem(file), is_labels=False)
+    image = _layer(source, plain_stem(file), is_labels=False)
     inside = [] if folder is None else [folder / "labels" / name for name in _labels_inside(folder)]
     return (image, *(_layer(open_image(place), place.name, is_labels=True) for place in inside))
+
+
+def read_viewable(output: Path) -> list[NDArray[Any] | da.Array]:
+    """The levels of a written label image, finest first: one array in memory if it is small, else lazy ones.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read.
+    """
+    levels = open_image(output).levels
+    height, width = levels[0].shape[-2:]
+    if height * width <= IN_MEMORY_PX:
+        return [np.array(levels[0][:])]
+    return [da.from_array(level, chunks=(_CHUNK_PX, _CHUNK_PX), name=False) for level in levels]
 
 
 def table_features(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -116,16 +134,26 @@ def table_features(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return features
 
 
+def plain_stem(path: Path) -> str:
+    """`slide` of `slide.ome.zarr`, `slide.ome.tif` and `slide.svs`."""
+    return path.name.split(".ome.")[0] if ".ome." in path.name else path.stem
+
+
+def find_table(labels: Path) -> Path | None:
+    """The object table beside a label image; None if there is none."""
+    beside = (labels.with_name(plain_stem(labels) + ending) for ending in TABLE_ENDINGS)
+    return next((path for path in beside if path.is_file()), None)
+
+
 def _label_image(source: ImageSource, folder: Path) -> FileLayer:
     """A label image of ours or of others, with the table beside it where there is one."""
-    stem = _stem(folder)
-    for table in (folder.with_name(stem + ending) for ending in TABLE_ENDINGS):
-        if table.is_file():
-            try:
-                return _layer(source, stem, is_labels=True, features=table_features(read_table(table)))
-            except NapariSamError as error:
-                return _layer(source, stem, is_labels=True, problem=f"{stem} is shown without its table: {error}")
-    return _layer(source, stem, is_labels=True)
+    stem, table = plain_stem(folder), find_table(folder)
+    if table is None:
+        return _layer(source, stem, is_labels=True)
+    try:
+        return _layer(source, stem, is_labels=True, features=table_features(read_table(table)))
+    except NapariSamError as error:
+        return _layer(source, stem, is_labels=True, problem=f"{stem} is shown without its table: {error}")
 
 
 def _layer(source: ImageSource, name: str, **told: Any) -> FileLayer:
@@ -209,8 +237,3 @@ def _labels_inside(folder: Path) -> list[str]:
     inside = folder / "labels"
     names = _metadata(inside).get("labels", []) if is_zarr(inside) else []
     return [str(name) for name in names if is_zarr(inside / str(name))]
-
-
-def _stem(path: Path) -> str:
-    """`slide` of `slide.ome.zarr`, `slide.ome.tif` and `slide.svs`."""
-    return path.name.split(".ome.")[0] if ".ome." in path.name else path.stem

@@ -28,8 +28,10 @@ from napari_sam.geometry import Box, Mask
 from napari_sam.workflows.annotation import make_segmenter, open_session, open_store
 from napari_sam.workflows.drawn import cut_parts
 from napari_sam.workflows.preferences import user_data_dir
+from napari_sam.workflows.stages import StageProgress
 
 __all__ = [
+    "JOURNAL_ENDING",
     "POLICIES",
     "AnnotatedObject",
     "AnnotationSession",
@@ -65,7 +67,6 @@ __all__ = [
     "open_interactive",
 ]
 
-StageProgress = Callable[[str, int, int], None]
 JOURNAL_ENDING = ".annotation.jsonl"
 
 

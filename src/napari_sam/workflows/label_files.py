@@ -47,9 +47,9 @@ class Boxed:
 
     def joined(self, other: Boxed) -> Boxed:
         """Both parts as one object."""
-        a, b = self.box, other.box
-        box = Box(min(a.x0, b.x0), min(a.y0, b.y0), max(a.x1, b.x1), max(a.y1, b.y1))
-        return Boxed(box, self.area + other.area, self.sum_y + other.sum_y, self.sum_x + other.sum_x)
+        return Boxed(
+            self.box.joined(other.box), self.area + other.area, self.sum_y + other.sum_y, self.sum_x + other.sum_x
+        )
 
 
 @dataclass(frozen=True, slots=True)

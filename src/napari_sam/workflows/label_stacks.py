@@ -12,17 +12,16 @@ import numpy as np
 import tifffile
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
 from napari_sam.errors import OutputError
 from napari_sam.export import MAX_TIFF_PIXELS
 from napari_sam.geometry import Box
 from napari_sam.tiling.labels import check_labels_path, iter_blocks
+from napari_sam.tiling.multiscale import create_level, label_metadata, level_sizes
 from napari_sam.tiling.writing import atomic_path, output_errors
 
 _CHUNK_PX = 512
 _SHARD_PX = 2048
-_SMALLEST_LEVEL_PX = 512
 
 
 class LabelStack(Protocol):
@@ -92,8 +91,10 @@ def write_stack_zarr(
         try:
             shutil.rmtree(partial, ignore_errors=True)
             root = zarr.open_group(partial, mode="w", zarr_format=3)
-            root.attrs.update(_metadata(labels, path.name, axes, pixel_size_um))
-            for k in range(_level_count(labels)):
+            n_levels = len(level_sizes((labels.shape[-2], labels.shape[-1])))
+            ome = label_metadata(n_levels, path.name, pixel_size_um, axes)
+            root.attrs.update({"ome": ome, "napari_sam": {"planes": int(np.prod(labels.shape[:-2]))}})
+            for k in range(n_levels):
                 _write_level(root, k, labels, axes)
             if path.exists():
                 path.rmdir()  # an empty folder: check_labels_path lets nothing else pass
@@ -114,22 +115,13 @@ def _tiff_tiles(labels: LabelStack) -> Iterator[NDArray[np.uint32]]:
 
 def _write_level(root: zarr.Group, k: int, labels: LabelStack, axes: str) -> None:
     view = labels.level(k)
-    height, width = view.shape[-2:]
-    flat = (1,) * len(axes)
-    chunks = (min(_CHUNK_PX, height), min(_CHUNK_PX, width))
-    shards = [c * min(_SHARD_PX // _CHUNK_PX, -(-n // c)) for c, n in zip(chunks, (height, width), strict=True)]
-    array = root.create_array(
-        str(k),
-        shape=view.shape,
-        dtype=labels.dtype,
-        chunks=(*flat, *chunks),
-        shards=(*flat, *shards),
-        compressors=ZstdCodec(level=3),  # one fixed setting: the same labels give the same bytes
-        fill_value=0,
-        dimension_names=[*axes.lower(), "y", "x"],
+    array = create_level(
+        root, str(k), view.shape, labels.dtype, chunk_px=_CHUNK_PX, shard_px=_SHARD_PX, leading_axes=axes
     )
+    height, width = view.shape[-2:]
+    rows, columns = (array.shards or array.chunks)[-2:]
     for plane in _planes(view.shape):
-        for box in iter_blocks((height, width), (shards[0], shards[1])):
+        for box in iter_blocks((height, width), (rows, columns)):
             key: tuple[int | slice, ...] = (*plane, *box.slices)
             block = view[key]
             if block.any():
@@ -138,32 +130,3 @@ def _write_level(root: zarr.Group, k: int, labels: LabelStack, axes: str) -> Non
 
 def _planes(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     return product(*(range(n) for n in shape[:-2]))
-
-
-def _level_count(labels: LabelStack) -> int:
-    side, count = max(labels.shape[-2:]), 1
-    while side > _SMALLEST_LEVEL_PX:
-        side, count = (side + 1) // 2, count + 1
-    return count
-
-
-def _metadata(labels: LabelStack, name: str, axes: str, pixel_size_um: tuple[float, float] | None) -> dict[str, Any]:
-    unit = {} if pixel_size_um is None else {"unit": "micrometer"}
-    size_y, size_x = pixel_size_um or (1.0, 1.0)
-    flat = [1.0] * len(axes)
-    datasets = [
-        {
-            "path": str(k),
-            "coordinateTransformations": [{"type": "scale", "scale": [*flat, size_y * 2.0**k, size_x * 2.0**k]}],
-        }
-        for k in range(_level_count(labels))
-    ]
-    kinds = [{"name": axis.lower(), "type": "time" if axis == "T" else "space"} for axis in axes]
-    multiscale = {
-        "name": name.removesuffix(".zarr").removesuffix(".ome"),
-        "axes": [*kinds, *({"name": axis, "type": "space", **unit} for axis in "yx")],
-        "datasets": datasets,
-        "type": "nearest",
-    }
-    ome = {"version": "0.5", "multiscales": [multiscale], "image-label": {"version": "0.5"}}
-    return {"ome": ome, "napari_sam": {"planes": int(np.prod(labels.shape[:-2]))}}

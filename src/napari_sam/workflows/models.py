@@ -20,6 +20,7 @@ from napari_sam.model.downloads import download_checkpoint
 from napari_sam.model.own_models import add_own_model, forget_own_model, own_models
 from napari_sam.model.registry import find_entry, size_text
 from napari_sam.model.storage import checkpoint_cache_dir
+from napari_sam.workflows.stages import StageProgress
 
 __all__ = [
     "ModelStatus",
@@ -38,9 +39,6 @@ __all__ = [
     "verify_model",
     "verify_models",
 ]
-
-StageProgress = Callable[[str, int, int], None]
-"""(stage, done, total); a total of 0 is not known."""
 
 
 def usable_models() -> tuple[str, ...]:

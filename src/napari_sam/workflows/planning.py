@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from numpy.typing import NDArray
 
@@ -20,9 +20,9 @@ from napari_sam.model import SamModel, load_model
 from napari_sam.predict import AutoMaskConfig, generate_masks, preset_config
 from napari_sam.predict.automatic import check_prompt_source
 from napari_sam.tiling import TilePlan, TilingConfig, plan_tiles
+from napari_sam.tiling.run import ExecutorName
 from napari_sam.workflows.estimate import Estimate, TileSample, estimate_run, sample_tiles, time_tile
 
-ExecutorName = Literal["threads", "processes"]
 LEAST_REDUCED_PX = 16
 """Side that a tile still has in the pyramid level in which foreground is looked for first."""
 

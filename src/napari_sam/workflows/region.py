@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError
-from napari_sam.tiling.store import write_bytes
+from napari_sam.tiling.writing import write_bytes
 
 
 def write_region(polygons_xy: Sequence[NDArray[np.float64]], path: Path) -> Path:

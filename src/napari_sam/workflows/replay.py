@@ -13,12 +13,10 @@ import numpy as np
 from napari_sam.annotate.painted import PaintedObjects
 from napari_sam.annotate.session import Replayed, SessionConfig, replay
 from napari_sam.errors import OutputError
-from napari_sam.export import check_table_path, check_tiff_path, write_label_tiff, write_table
+from napari_sam.export import TIFF_SUFFIXES, check_table_path, check_tiff_path, write_label_tiff, write_table
 from napari_sam.tiling import ObjectTable
 from napari_sam.tiling.labels import check_labels_path, write_labels
 from napari_sam.workflows.label_stacks import write_stack_tiff, write_stack_zarr
-
-_TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def replay_journal(
         raise OutputError(f"{rows} already exists; name another table, or move it away.")
     result = replay(journal, config=config)
     try:
-        if target.suffix.lower() in _TIFF_SUFFIXES:
+        if target.suffix.lower() in TIFF_SUFFIXES:
             check_tiff_path(target, result.labels.frame_size)
         painted = _write(result, target)
         write_table(
@@ -88,7 +86,7 @@ def replay_journal(
 def _write(result: Replayed, target: Path) -> list[PaintedObjects]:
     """Write the labels; returns the objects of each plane."""
     size, labels = _pixel_size(result), result.labels
-    is_tiff = target.suffix.lower() in _TIFF_SUFFIXES
+    is_tiff = target.suffix.lower() in TIFF_SUFFIXES
     if labels.ndim == 2:
         objects = PaintedObjects(labels, result.objects)
         if is_tiff:
@@ -121,7 +119,7 @@ def _pixel_size(result: Replayed) -> tuple[float, float] | None:
 
 
 def _check_output(output: Path) -> None:
-    if output.suffix.lower() in _TIFF_SUFFIXES:
+    if output.suffix.lower() in TIFF_SUFFIXES:
         if output.exists():
             raise OutputError(f"{output} already exists; choose another output name, or move it away.")
     elif output.name.lower().endswith(".zarr"):

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_sam.tiling.store import write_bytes
-from napari_sam.tiling.writing import output_errors
+from napari_sam.tiling.writing import output_errors, write_bytes
 from napari_sam.workflows.estimate import Estimate
 
 

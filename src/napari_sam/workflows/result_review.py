@@ -9,15 +9,16 @@ from typing import Any
 
 from napari_sam.annotate.segmenter import Segmenter
 from napari_sam.errors import ImageError
-from napari_sam.workflows.data_engine import StageProgress, prefill, read_masks
-from napari_sam.workflows.interactive import OpenedSession, open_interactive
+from napari_sam.workflows.data_engine import prefill, read_masks
+from napari_sam.workflows.file_layers import plain_stem
+from napari_sam.workflows.interactive import JOURNAL_ENDING, OpenedSession, open_interactive
+from napari_sam.workflows.stages import StageProgress
 
 
 def review_journal(labels: str | os.PathLike[str]) -> Path:
     """Where the review of a result is kept: beside it, as NAME.review.annotation.jsonl."""
     path = Path(labels)
-    stem = path.name.split(".ome.")[0] if ".ome." in path.name else path.stem
-    return path.with_name(f"{stem}.review.annotation.jsonl")
+    return path.with_name(f"{plain_stem(path)}.review{JOURNAL_ENDING}")
 
 
 def open_review(

@@ -24,10 +24,9 @@ from napari_sam.model.own_models import add_own_model
 from napari_sam.tiling.writing import output_errors
 from napari_sam.workflows.preferences import user_data_dir
 from napari_sam.workflows.review import read_record
+from napari_sam.workflows.stages import StageProgress
 from napari_sam.workflows.training import train
 from napari_sam.workflows.verified import SPARSE, Division, Verified, Window, divide, read_judged, write_pairs
-
-StageProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

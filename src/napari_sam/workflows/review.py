@@ -26,8 +26,9 @@ from napari_sam.annotate.review import (
     wilson_interval,
 )
 from napari_sam.annotate.session import AnnotationSession
-from napari_sam.errors import AnnotationError, JournalError, OutputError
+from napari_sam.errors import AnnotationError, JournalError
 from napari_sam.geometry import Box
+from napari_sam.tiling.writing import write_bytes
 
 __all__ = [
     "EVERY_ORIGIN",
@@ -123,18 +124,12 @@ def write_record(journal: Path | None, record: ReviewRecord) -> None:
     """
     if journal is None:
         return
-    path = record_path(journal)
-    part = path.with_name(f"{path.name}.part")
     stored = {
         "sample": list(record.sample),
         "counts": [_row(c.place) | {"found": c.found, "missed": c.missed} for c in record.counts],
         "complete": [_row(place) for place in record.complete],
     }
-    try:
-        part.write_text(json.dumps(stored, indent=1), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"the record of audits cannot be written to {path}: {error}.") from error
+    write_bytes(record_path(journal), json.dumps(stored, indent=1).encode())
 
 
 def _row(place: Place) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_sam import __version__
 from napari_sam.errors import OutputError, TilingError
 from napari_sam.export import (
+    TIFF_SUFFIXES,
     check_tiff_path,
     write_geojson,
     write_label_tiff,
@@ -47,8 +48,6 @@ from napari_sam.workflows.planning import SegmentConfig, SegmentPaths, SegmentPl
 from napari_sam.workflows.report import SegmentReport
 from napari_sam.workflows.stages import StageProgress, Stages, resumable
 from napari_sam.workflows.tile_stage import TileRun, run_tile_stage, segment_function
-
-TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

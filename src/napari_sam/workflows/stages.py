@@ -12,7 +12,7 @@ from napari_sam.errors import RunInterrupted
 from napari_sam.tiling import Progress
 
 StageProgress = Callable[[str, int, int], None]
-"""(stage, done, total)."""
+"""(stage, done, total), from any thread; a total of 0 is not known."""
 
 
 class Stopped(Exception):

@@ -96,10 +96,6 @@ class Division:
         return len({(w.plane, label) for w in self.teach for label in w.labels})
 
     @property
-    def n_judge(self) -> int:
-        return len({(w.plane, label) for w in self.judge for label in w.labels})
-
-    @property
     def held_back(self) -> frozenset[int]:
         """Labels that are never shown as truth in training."""
         return frozenset(label for window in self.judge for label in window.labels)
@@ -253,9 +249,5 @@ def read_judged(verified: Verified, window: Window) -> tuple[NDArray[np.uint8], 
     for label in window.labels:
         part = verified.objects[label].part(window.plane)
         if part is not None:
-            low, high = (
-                np.minimum(box.as_xyxy(), part.extent.as_xyxy()),
-                np.maximum(box.as_xyxy(), part.extent.as_xyxy()),
-            )
-            box = Box(int(low[0]), int(low[1]), int(high[2]), int(high[3]))
+            box = box.joined(part.extent)
     return read_window(verified, window.plane, box, window.labels)
