@@ -261,16 +261,24 @@ def write_lock(folder, **holder: object) -> None:
     (folder / "lock").write_text(json.dumps(holder))
 
 
+def is_held_by_us(folder) -> bool:
+    """Whether the lock is this process's own while it has the ledger of a folder open, and gone afterwards."""
+    with Ledger.open(folder, KEY, SIZE):
+        holder = json.loads((folder / "lock").read_text())
+    mine = holder["pid"] == os.getpid() and holder["started"] != "long before"
+    return mine and not (folder / "lock").exists()
+
+
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     write_lock(tmp_path, pid=process.pid, host=socket.gethostname(), started=None)
-    Ledger.open(tmp_path, KEY, SIZE).close()
+    assert is_held_by_us(tmp_path)
 
 
 def test_the_lock_of_a_process_whose_number_was_given_away_is_taken_over(tmp_path):
     write_lock(tmp_path, pid=os.getpid(), host=socket.gethostname(), started="long before")
-    Ledger.open(tmp_path, KEY, SIZE).close()
+    assert is_held_by_us(tmp_path)
 
 
 def test_the_lock_of_another_machine_is_respected(tmp_path):
@@ -281,7 +289,7 @@ def test_the_lock_of_another_machine_is_respected(tmp_path):
 
 def test_a_lock_cut_off_while_it_was_written_is_taken_over(tmp_path):
     (tmp_path / "lock").write_text('{"pid"')
-    Ledger.open(tmp_path, KEY, SIZE).close()
+    assert is_held_by_us(tmp_path)
 
 
 def test_single_values_and_texts_come_back_as_they_were(tmp_path):

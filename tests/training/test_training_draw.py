@@ -41,7 +41,8 @@ def plain_draw(pairs, rng):
     members = [pair for pair in pairs if pair.group == group]
     parts = list(dict.fromkeys(pair.subgroup for pair in members))
     sizes = np.sqrt([sum(pair.subgroup == part for pair in members) for part in parts])
-    chosen = [pair for pair in members if pair.subgroup == parts[rng.choice(len(parts), p=sizes / sizes.sum())]]
+    part = parts[rng.choice(len(parts), p=sizes / sizes.sum())]
+    chosen = [pair for pair in members if pair.subgroup == part]
     return chosen[rng.integers(len(chosen))].image.name
 
 
