@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import napari_sam
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 LIMIT_S = 0.2
+HELP_LIMIT_S = 0.5
 HEAVY = ("torch", "numpy", "napari", "qtpy", "magicgui", "dask", "zarr", "skimage", "scipy")
 
 
@@ -24,6 +26,16 @@ def test_importing_the_package_takes_less_than_the_limit():
     measure = "import time; t = time.perf_counter(); import napari_sam; print(time.perf_counter() - t)"
     # The best of three: a busy machine makes one of them slow, a heavy import all of them.
     assert min(float(run_python(measure)) for _ in range(3)) < LIMIT_S
+
+
+def seconds_of_help() -> float:
+    begun = time.perf_counter()
+    assert "segment" in run_python("from napari_sam.cli import main; sys.exit(main(['--help']))")
+    return time.perf_counter() - begun
+
+
+def test_help_of_the_command_line_takes_less_than_the_limit():
+    assert min(seconds_of_help() for _ in range(3)) < HELP_LIMIT_S
 
 
 def test_importing_the_package_loads_no_heavy_library():

@@ -86,7 +86,7 @@ def test_the_tiles_in_view_come_first(viewer, model, qtbot, monkeypatch):
     lower_right = np.array([[100.0, 100], [120, 100], [120, 120], [100, 120]])
     monkeypatch.setattr("napari_sam.ui.automatic.view_corners", lambda image: lower_right)
     run(widget, qtbot)
-    np.testing.assert_array_equal(model.seen[0], picture()[48:, 48:])
+    np.testing.assert_array_equal(model.seen[0], picture()[32:, 32:])
 
 
 def test_progress_is_shown_in_the_dock_and_in_the_widget(viewer, held, qtbot):
