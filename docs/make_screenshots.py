@@ -5,33 +5,19 @@ xvfb-run -s "-screen 0 1600x1200x24" python docs/make_screenshots.py
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from pathlib import Path
-
 import napari
 import numpy as np
-from qtpy.QtWidgets import QApplication, QScrollArea
+from qtpy.QtWidgets import QScrollArea
+from screenshot_window import IMAGES, SIZE, settle, wait_until
 
 from napari_sam.ui import AutomaticSegmentation, nuclei_sample
 
-IMAGES = Path(__file__).parent / "images"
-SIZE = (1280, 800)
-PATIENCE_S = 300
 EXAMPLES = 4
-
-
-def wait_for(is_done: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
-    """Let the window work and draw until something is so, or for a while."""
-    until = time.monotonic() + seconds
-    while not is_done() and time.monotonic() < until:
-        QApplication.processEvents()
-        time.sleep(0.02)
 
 
 def take(viewer: napari.Viewer, name: str) -> None:
     """Write the whole window as docs/images/NAME.png."""
-    wait_for(lambda: False, seconds=1)
+    settle(1)
     path = IMAGES / f"{name}.png"
     viewer.window.screenshot(str(path), canvas_only=False, flash=False)
     print(path)
@@ -44,7 +30,7 @@ def show_automatic(viewer: napari.Viewer) -> None:
     widget = AutomaticSegmentation(viewer)
     viewer.window.add_dock_widget(widget, name="Automatic segmentation", area="right")
     widget.run.click()
-    wait_for(widget.run.isEnabled)
+    wait_until(widget.run.isEnabled)
     take(viewer, "automatic")
     widget.tuning.pick.click()
     if widget.result is not None:

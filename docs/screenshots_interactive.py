@@ -7,40 +7,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import napari
 import numpy as np
-from qtpy.QtWidgets import QApplication
+from screenshot_window import IMAGES, SIZE, settle, wait_until
 
 from napari_sam.ui import InteractiveSegmentation, nuclei_sample
 from napari_sam.ui.canvas import Gesture
-
-IMAGES = Path(__file__).parent / "images"
-SIZE = (1280, 800)
-PATIENCE_S = 300
-
-
-def settle(seconds: float) -> None:
-    """Let the window work and draw for a while."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        QApplication.processEvents()
-        time.sleep(0.02)
-
-
-def wait(done: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not done() and time.monotonic() < until:
-        settle(0.05)
 
 
 def click(widget: InteractiveSegmentation, x: float, y: float, positive: bool = True) -> None:
     control = widget.control
     control._on_gesture(Gesture((), ((x, y),), True, positive))
-    wait(lambda: control.current is not None and control.current.mask is not None)
+    wait_until(lambda: control.current is not None and control.current.mask is not None)
 
 
 def main() -> None:
@@ -54,7 +33,7 @@ def main() -> None:
         widget = InteractiveSegmentation(viewer)
         viewer.window.add_dock_widget(widget, name="Interactive segmentation", area="right")
         widget.start()
-        wait(lambda: widget.control is not None)
+        wait_until(lambda: widget.control is not None)
         places = [np.argwhere(labels == label).mean(axis=0) for label in np.unique(labels)[1:9]]
         for y, x in [*places[:3], *places[4:7]]:
             click(widget, x, y)

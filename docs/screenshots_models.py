@@ -6,27 +6,15 @@ xvfb-run -s "-screen 0 1600x1200x24" python docs/screenshots_models.py
 from __future__ import annotations
 
 import os
-import time
-from pathlib import Path
 
 import napari
-from qtpy.QtWidgets import QApplication
+from screenshot_window import IMAGES, SIZE, settle
 
 from napari_sam.ui.models import ModelsWidget
 from napari_sam.ui.samples import nuclei_sample
 
-IMAGES = Path(__file__).parent / "images"
-SIZE = (1280, 800)
 CACHE = "/data/napari-sam"
 """Shown as the folder of downloads; nothing is written there."""
-
-
-def settle(seconds: float) -> None:
-    """Let the window work and draw for a while."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        QApplication.processEvents()
-        time.sleep(0.02)
 
 
 def main() -> None:

@@ -7,37 +7,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import napari
 import numpy as np
-from qtpy.QtWidgets import QApplication
+from screenshot_window import IMAGES, SIZE, settle, wait_until
 
 from napari_sam.export import write_table
 from napari_sam.tiling import MergedObjects
 from napari_sam.tiling.labels import write_labels
 from napari_sam.ui import ReviewWidget, nuclei_sample
 from napari_sam.workflows.interactive import Mask
-
-IMAGES = Path(__file__).parent / "images"
-SIZE = (1280, 800)
-PATIENCE_S = 300
-
-
-def settle(seconds: float) -> None:
-    """Let the window work and draw for a while."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        QApplication.processEvents()
-        time.sleep(0.02)
-
-
-def wait(done: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not done() and time.monotonic() < until:
-        settle(0.05)
 
 
 def write_result(labels: np.ndarray, folder: Path) -> Path:
@@ -64,7 +44,7 @@ def main() -> None:
         widget = ReviewWidget(viewer)
         viewer.window.add_dock_widget(widget, name="Review", area="right")
         widget.open_result(write_result(labels, Path(folder)))
-        wait(lambda: widget.control is not None)
+        wait_until(lambda: widget.control is not None)
         form = widget.form
         form.audit_count.setValue(10)
         form.audit.click()
