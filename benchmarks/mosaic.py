@@ -6,12 +6,15 @@ Each mosaic is composed of the same fields (flipped in turn) and segmented by `n
 process; the fields are also segmented alone. Printed are, for each side: peak memory, time, objects, and for the true
 objects that no border cuts the mean IoU with the label that fits best, next to that of the very same objects in the
 fields alone. Their difference has a standard error, as the model sees each object at another place of a tile.
+Fields are cut straight where they meet, and so are their objects. Of the contours that run straight along a seam, those
+are counted apart that lie where no two fields meet: there a seam alone can be the reason.
 Without `--fields` the fields are generated nuclei. `--large` lays discs over the mosaic that are wider than a tile.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -24,7 +27,10 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_sam.evaluation import find_overlaps
+from napari_sam.geometry import Box, Mask
 from napari_sam.model import load_model
+from napari_sam.tiling import TilingConfig, plan_tiles
+from napari_sam.tiling.seams import runs_along, seam_lines
 from napari_sam.training.data import find_pairs, read_pair
 from napari_sam.training.generated import GENERATORS
 from napari_sam.workflows.segmentation import segment_array
@@ -146,8 +152,27 @@ def segment_in_process(image: Path, output: Path, model: str) -> dict[str, Any]:
     """`napari-sam segment` in a process of its own; its report."""
     report = output.with_suffix(".json")
     command = [sys.executable, "-m", "napari_sam.cli", "segment", str(image), "-o", str(output), "--axes", "YXS"]
-    subprocess.run([*command, "--model", model, "--report", str(report), "--restart"], check=True)
+    results = ["--report", str(report), "--table", str(output.with_suffix(".csv"))]
+    subprocess.run([*command, "--model", model, *results, "--restart"], check=True)
     return json.loads(report.read_text())
+
+
+def count_real_seam_cuts(output: Path, field_size: tuple[int, int], model: str) -> int:
+    """Objects that end straight along a seam where no two fields meet."""
+    labels = zarr.open_group(output, mode="r")["0"]
+    config = TilingConfig().resolve(load_model(model).config.image_size)
+    x_lines, y_lines = seam_lines(plan_tiles(labels.shape, config))
+    x_lines, y_lines = x_lines[x_lines % field_size[1] != 0], y_lines[y_lines % field_size[0] != 0]
+    with output.with_suffix(".csv").open() as lines:
+        rows = [{name: float(row[name]) for name in ("label", "x0", "y0", "x1", "y1")} for row in csv.DictReader(lines)]
+    cut = 0
+    for row in rows:
+        box = Box(int(row["x0"]), int(row["y0"]), int(row["x1"]), int(row["y1"]))
+        on_seam = np.isin(box.as_xyxy()[[0, 2]], x_lines).tolist() + np.isin(box.as_xyxy()[[1, 3]], y_lines).tolist()
+        if any(on_seam):
+            mask = Mask.from_window(labels[box.slices] == int(row["label"]), box, labels.shape)
+            cut += any(runs_along(mask, side) for side, on in zip((0, 2, 1, 3), on_seam, strict=True) if on)
+    return cut
 
 
 def judge_alone(fields: list[Field], model: str) -> list[dict[int, float]]:
@@ -196,8 +221,9 @@ def main() -> None:
         print(
             f"mosaic {side}: peak {report['peak_rss_mb']:.0f} MB ({report['peak_rss_mb'] / first_peak:.2f} of the "
             f"first), {sum(report['seconds'].values()):.0f} s {report['seconds']}, {report['objects']} objects\n"
-            f"  seam cuts {report['seam_cuts']}, prompted again {report['cut_objects_reprompted']}, "
-            f"fragments {report['fragments']}"
+            f"  seam cuts {report['seam_cuts']}, of them where no fields meet "
+            f"{count_real_seam_cuts(output, fields[0].labels.shape, args.model)}; "
+            f"prompted again {report['cut_objects_reprompted']}, fragments {report['fragments']}"
         )
         by_label, doubles = judge_mosaic(mosaic.truth, zarr.open_group(output, mode="r")["0"])
         small = {label: iou for label, iou in by_label.items() if label < mosaic.first_large}

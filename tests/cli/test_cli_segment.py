@@ -38,7 +38,7 @@ def test_progress_with_the_time_left_and_the_estimate_are_on_the_error_stream(pl
     told = capfd.readouterr().err
     assert "expected: about " in told
     assert "tiles: 100%" in told
-    assert "16/16 [00:" in told  # time passed < time left, rate
+    assert "17/17 [00:" in told  # time passed < time left, rate
     assert "<" in told
     assert "merge: 100%" in told
     assert "labels: 100%" in told
@@ -73,7 +73,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, capsys, monkeypatch
     assert main([*JOB, "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert "230 x 200 pixels (width x height), uint8" in told
-    assert "tiles     16 of 4 x 4 (rows x columns), cores of 64 px with a halo of 16 px; 0 skipped as empty" in told
+    assert "tiles     16 of 4 x 4 (rows x columns), cores of 64 px with a halo of 16 px and 1 at reduced resol" in told
+    assert "0 skipped as empty" in told
     assert "MB of memory" in told
     assert calls.segmented == 2
     assert digest(place) == before
@@ -83,7 +84,7 @@ def test_failed_tiles_are_listed_and_the_code_is_3(place, capsys, monkeypatch):
     stand_in(monkeypatch, fail={5})
     assert main(JOB) == 3
     told = capsys.readouterr().err
-    assert "napari-sam: 1 of 16 tiles failed and are empty:" in told
+    assert "napari-sam: 1 of 17 tiles failed and are empty:" in told
     assert ": RuntimeError: this tile cannot be had" in told
     assert "Give the same command again to try them once more." in told
     assert main(JOB) == 0
@@ -197,7 +198,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(place):
     out, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
     assert out == ""
-    assert "of 64 tiles; what is finished is kept in out.tif.run" in told
+    assert "of 69 tiles; what is finished is kept in out.tif.run" in told
     assert "the same command (or call) goes on from there" in told
     assert "Traceback" not in told
     assert not (place / "out.tif").exists()

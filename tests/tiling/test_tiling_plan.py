@@ -18,19 +18,19 @@ def test_cores_cover_each_pixel_once_and_all_tiles_read_as_much_around_them(heig
     halo_px = min(halo_px, core_px - 1)
     plan = plan_tiles((height, width), TilingConfig(core_px=core_px, halo_px=halo_px))
     owner = np.full((height, width), -1)
-    for tile in plan.tiles:
+    for tile in plan.fine:
         assert (owner[tile.core.slices] == -1).all()
         owner[tile.core.slices] = tile.index
         assert tile.read.contains_box(tile.core.grown(halo_px).clipped(Box.of_size((height, width))))
         assert tile.read.size == (min(height, plan.read_px), min(width, plan.read_px))
     assert (owner >= 0).all()
-    assert plan.grid_shape[0] * plan.grid_shape[1] == len(plan.tiles)
+    assert plan.grid_shape[0] * plan.grid_shape[1] == len(plan.fine)
     assert [tile.index for tile in plan.tiles] == list(range(len(plan.tiles)))
     for axis, side in (("width", width), ("height", height)):
-        sides = {getattr(tile.core, axis) for tile in plan.tiles}
+        sides = {getattr(tile.core, axis) for tile in plan.fine}
         assert max(sides) - min(sides) <= 1
         assert max(sides) <= core_px or (sides == {side} and side <= core_px + 2 * halo_px)
-        assert max(getattr(tile.read, axis) for tile in plan.tiles) <= plan.read_px
+        assert max(getattr(tile.read, axis) for tile in plan.fine) <= plan.read_px
 
 
 def test_an_image_that_fits_into_one_tile_with_its_halo_is_one_tile():
@@ -50,20 +50,58 @@ def test_the_owner_of_many_boxes_is_the_one_tile_that_owns_each():
     corners = rng.integers(0, [60, 40], (200, 2))
     boxes = np.concatenate([corners, corners + rng.integers(1, [23, 17], (200, 2))], axis=1)
     for box, owner in zip(boxes.tolist(), plan.owner_of(boxes).tolist(), strict=True):
-        assert [tile.index for tile in plan.tiles if tile.owns(Box(*box))] == [owner]
+        assert [tile.index for tile in plan.fine if tile.owns(Box(*box))] == [owner]
 
 
 def test_the_tiles_reading_a_box_are_those_whose_read_meets_it():
     plan = plan_tiles((57, 83), TilingConfig(core_px=20, halo_px=15))
     for box in (Box(0, 0, 1, 1), Box(19, 19, 20, 20), Box(36, 20, 37, 60), Box(0, 0, 83, 57), Box(82, 56, 83, 57)):
-        assert plan.tiles_reading(box) == [tile for tile in plan.tiles if tile.read.intersects(box)]
+        assert plan.tiles_reading(box) == [tile for tile in plan.fine if tile.read.intersects(box)]
 
 
 def test_tiles_without_foreground_are_skipped_but_stay_in_the_grid():
     plan = plan_tiles((60, 60), TilingConfig(core_px=20, halo_px=2), keep=lambda tile: tile.core.x0 > 0)
     assert plan.skipped == {0, 3, 6}
-    assert len(plan.tiles) == 9
-    assert [tile.index for tile in plan.kept] == [1, 2, 4, 5, 7, 8]
+    assert len(plan.fine) == 9
+    assert [tile.index for tile in plan.kept if tile.step == 1] == [1, 2, 4, 5, 7, 8]
+
+
+def test_a_coarse_tile_is_skipped_where_all_fine_tiles_are():
+    config = TilingConfig(core_px=20, halo_px=2, max_object_px=200)
+    plan = plan_tiles((60, 400), config, keep=lambda tile: tile.core.x0 >= 200)
+    at_a_quarter = [tile for tile in plan.coarse if tile.step == 4]
+    assert [tile.index in plan.skipped for tile in at_a_quarter] == [tile.core.x1 <= 200 for tile in at_a_quarter]
+    assert any(tile.index in plan.skipped for tile in at_a_quarter)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.integers(1, 900), st.integers(1, 900), st.integers(8, 60), st.integers(0, 20), st.sampled_from([0, 50, 300, 900])
+)
+def test_each_coarse_layer_covers_the_image_and_the_last_shows_the_largest_objects_whole(
+    height, width, core_px, halo_px, max_object_px
+):
+    halo_px = min(halo_px, core_px - 1)
+    config = TilingConfig(core_px=core_px, halo_px=halo_px, max_object_px=max_object_px)
+    plan = plan_tiles((height, width), config)
+    steps = sorted({tile.step for tile in plan.tiles})
+    for step in steps[1:]:
+        layer = [tile for tile in plan.coarse if tile.step == step]
+        covered = np.zeros((height, width), dtype=int)
+        for tile in layer:
+            covered[tile.core.slices] += 1
+            assert max(tile.read.size) <= step * plan.read_px
+            assert tile.read.x0 % step == tile.read.y0 % step == 0
+        assert (covered == 1).all()
+    whole = 2 * halo_px * steps[-1] >= min(max_object_px, height, width)
+    assert whole or steps[-1] * plan.read_px >= max(height, width) or not max_object_px
+    assert [tile.index for tile in plan.tiles] == list(range(len(plan.tiles)))
+
+
+def test_an_image_of_one_tile_and_a_plan_without_large_objects_have_no_coarse_tiles():
+    assert plan_tiles((100, 120), TilingConfig(core_px=80, halo_px=20)).coarse == ()
+    assert plan_tiles((500, 500), TilingConfig(core_px=80, halo_px=20, max_object_px=0)).coarse == ()
+    assert plan_tiles((500, 500), TilingConfig(core_px=80, halo_px=20, max_object_px=40)).coarse == ()
 
 
 def test_open_sizes_follow_the_input_of_the_model():
@@ -105,6 +143,7 @@ def test_merge_settings_hold_nothing_that_the_tiles_depend_on():
         ({"fragment_cover_thresh": -0.1}, r"fragment_cover_thresh must lie in \[0, 1\), got -0.1"),
         ({"object_cover_thresh": 1.1}, r"object_cover_thresh must lie in \[0, 1\], got 1.1; 1 keeps all objects, or"),
         ({"edge_tolerance_px": -1}, r"edge_tolerance_px must be at least 0, got -1; 2 is usual"),
+        ({"max_object_px": -1}, r"max_object_px must be at least 0, got -1; 2048 is usual, 0 leaves out coarse tiles"),
         ({"max_window_px": 4}, r"max_window_px must be at least 16, got 4; 4096 is usual"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

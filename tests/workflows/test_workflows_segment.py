@@ -82,7 +82,7 @@ def test_labels_table_and_report_agree_and_have_the_published_names(tmp_path, mo
     report = json.loads((tmp_path / "r.json").read_text())
     assert set(report) >= REPORT_KEYS
     assert report["objects"] == len(rows)
-    assert report["tiles"] == 16
+    assert report["tiles"] == 17
     assert report["tiles_failed"] == {}
     assert set(report["seconds"]) == {"planning", "tiles", "merge", "labels", "exports"}
     assert set(report["predicted"]) >= {"memory_mb", "disk_mb", "seconds"}
@@ -189,7 +189,7 @@ def test_an_estimate_comes_after_two_tiles_which_are_not_segmented_twice(tmp_pat
         tiling=TILES,
         on_estimate=lambda estimate: told.append((estimate, calls.segmented)),
     )
-    assert calls.segmented == result.report.tiles == 16
+    assert calls.segmented == result.report.tiles == 17
     assert result.report.tiles_reused == 0
     ((estimate, after),) = told
     assert after == 2

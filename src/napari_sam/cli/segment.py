@@ -155,9 +155,11 @@ def _print_plan(image: str, job: dict[str, Any]) -> None:
     rows, columns = tiles.grid_shape
     print(f"image     {image}: {width} x {height} pixels (width x height), {plan.plane.dtype}")
     print(f"model     {plan.model.name} on {plan.model.device}")
+    fine = sum(tile.step == 1 for tile in tiles.kept)
+    coarse = f" and {len(tiles.kept) - fine} at reduced resolution" if tiles.coarse else ""
     print(
-        f"tiles     {len(tiles.kept)} of {rows} x {columns} (rows x columns), cores of {tiles.core_px} px with a "
-        f"halo of {tiles.halo_px} px; {len(tiles.skipped)} skipped as empty"
+        f"tiles     {fine} of {rows} x {columns} (rows x columns), cores of {tiles.core_px} px with a "
+        f"halo of {tiles.halo_px} px{coarse}; {len(tiles.skipped)} skipped as empty"
     )
     print(f"expected  {plan.estimate().as_text()}")
 

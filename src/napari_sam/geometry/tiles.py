@@ -18,6 +18,8 @@ class Tile:
     """What this tile answers for; the cores of a grid cover each pixel exactly once."""
     read: Box
     """What it looks at: core plus halo, clipped to the image."""
+    step: int = 1
+    """How coarsely it looks: each pixel of what is segmented is a mean of `step` x `step` pixels of the image."""
 
     def __post_init__(self) -> None:
         if not self.read.contains_box(self.core):

@@ -112,7 +112,7 @@ class Resolver:
         if self._is_known(row, fragment):
             return
         self._asked += 1
-        key = self._key(row)
+        key = self._candidates.key(row)
         try:
             answer = self._answers.answer(key, fragment, lambda: self._ask(fragment, self._tile(row)))
         except OutputError:  # no record can be written: nothing of what follows would be kept
@@ -147,7 +147,7 @@ class Resolver:
             return False
         tile = self._tile(row)
         near = may_be_same(self._candidates.boxes[row], fragment.area, np.array(self._boxes), self._config)
-        found = (self._answers.mask(self._key(self._whole[i])) for i in np.flatnonzero(near))
+        found = (self._answers.mask(self._candidates.key(self._whole[i])) for i in np.flatnonzero(near))
         return any(is_same_object(fragment, whole, tile, self._config) for whole in found)
 
     def _is_duplicate(self, mask: Mask) -> bool:
@@ -159,7 +159,7 @@ class Resolver:
         others = [self._candidates.mask(int(row)) for row in near]
         if self._whole:
             near_whole = greatest_iou(np.array(self._boxes), np.array(self._areas), box, area) > thresh
-            others += [self._answers.mask(self._key(self._whole[i])) for i in np.flatnonzero(near_whole)]
+            others += [self._answers.mask(self._candidates.key(self._whole[i])) for i in np.flatnonzero(near_whole)]
         pairs = np.stack([np.zeros(len(others), dtype=np.intp), np.arange(1, len(others) + 1)], axis=1)
         return bool((mask_ious([mask, *others], pairs) > thresh).any())
 
@@ -179,6 +179,3 @@ class Resolver:
 
     def _tile(self, row: int) -> Tile:
         return self._candidates.plan.tiles[int(self._candidates.tile[row])]
-
-    def _key(self, row: int) -> FragmentKey:
-        return int(self._candidates.tile[row]), int(self._candidates.index[row])

@@ -18,8 +18,10 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """The masks of all finished tiles, in the order of tiles and of the masks in them; their run lengths stay on the
-    disk."""
+    """The masks of finished tiles, in the order of tiles and of the masks in them; their run lengths stay on the disk.
+
+    Either of the fine tiles or of the coarse ones.
+    """
 
     plan: TilePlan
     masks: MaskCache[int]
@@ -49,7 +51,7 @@ class Candidates:
             boxes.append(stored["boxes"])
             areas.append(stored["areas"])
             ious.append(stored["predicted_iou"])
-            cuts.append(_cut_by(tile.read, stored["boxes"], plan.image_size, edge_tolerance_px))
+            cuts.append(_cut_by(tile.read, stored["boxes"], plan.image_size, edge_tolerance_px * tile.step))
         first = np.cumsum(n_masks)
         tiles = np.repeat(np.arange(len(plan.tiles)), n_masks[1:])
         return cls(
@@ -71,6 +73,10 @@ class Candidates:
     def mask(self, row: int) -> Mask:
         """One mask, in the frame of the whole image."""
         return self.masks.get(int(self.tile[row])).mask(int(self.index[row]))
+
+    def key(self, row: int) -> tuple[int, int]:
+        """(tile, number in it) of one mask."""
+        return int(self.tile[row]), int(self.index[row])
 
     def rows_of(self, tile: Tile, *, cut: bool) -> Rows:
         """Rows of the cut or of the uncut masks of one tile."""
@@ -100,7 +106,7 @@ def reduce_duplicates(candidates: Candidates, config: TilingConfig, on_tile: Cal
     rank = np.empty(len(candidates), dtype=np.intp)
     rank[best_first] = np.arange(len(best_first))
     conflicts = [np.empty((0, 2), dtype=np.intp)]
-    for tile in candidates.plan.tiles:
+    for tile in candidates.plan.fine:
         mine = candidates.rows_of(tile, cut=False)
         for other in candidates.plan.tiles_reading(tile.read) if len(mine) else []:
             if other.index > tile.index:

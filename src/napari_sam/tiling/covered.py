@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_sam.geometry import Box, Mask, intersection_areas
 from napari_sam.geometry.suppression import iter_neighbours
 from napari_sam.tiling.candidates import Rows, overlaps
-from napari_sam.tiling.objects import MergedObjects
+from napari_sam.tiling.objects import COARSE_PROMPT, MergedObjects
 
 PAIRS_PER_READING = 1 << 12
 """Pairs of masks read and compared together: bounds the memory."""
@@ -21,8 +21,9 @@ BLOCK_PX = 1024
 def uncovered_rows(objects: MergedObjects, cover_thresh: float) -> Rows:
     """Rows of the objects of which better ones that stay do not cover more than `cover_thresh` together.
 
-    An object is better if its predicted IoU is higher; of equals, the one whose box begins further up, then left. That
-    depends on the objects alone: not on tiles, nor on the order in which these were finished.
+    An object is better if its predicted IoU is higher; of equals, the one whose box begins further up, then left. One
+    that only a coarse tile showed is never better than one seen at full resolution. That depends on the objects alone:
+    not on tiles, nor on the order in which these were finished.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def uncovered_rows(objects: MergedObjects, cover_thresh: float) -> Rows:
     table = objects.table
     rank = np.empty(len(table), dtype=np.intp)
     box = table.area_px, table.x1, table.y1, table.x0, table.y0
-    rank[np.lexsort((table.label, *box, -table.predicted_iou))] = np.arange(len(table))
+    rank[np.lexsort((table.label, *box, -table.predicted_iou, table.prompt == COARSE_PROMPT))] = np.arange(len(table))
     most: NDArray[np.float64] = cover_thresh * table.area_px.astype(np.float64)
     pairs, shared = _overlapping(objects, rank, most)
     doubtful = np.flatnonzero(_sums(pairs[:, 1], shared, len(table)) > most)
@@ -48,7 +49,7 @@ def uncovered_rows(objects: MergedObjects, cover_thresh: float) -> Rows:
     for row in doubtful[np.argsort(rank[doubtful])].tolist():
         better = pairs[pairs[:, 1] == row, 0]
         covers = [objects.mask(other) for other in better[kept[better]].tolist()]
-        kept[row] = _covered_area(objects.mask(row), covers) <= most[row]
+        kept[row] = covered_area(objects.mask(row), covers) <= most[row]
     rows: Rows = np.flatnonzero(kept)
     return rows
 
@@ -77,7 +78,7 @@ def _sums(rows: Rows, values: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     return sums
 
 
-def _covered_area(mask: Mask, others: Sequence[Mask]) -> int:
+def covered_area(mask: Mask, others: Sequence[Mask]) -> int:
     """Pixels of `mask` that also belong to one of `others`."""
     return sum(_covered_in(block, mask, others) for block in _iter_blocks(mask.box))
 

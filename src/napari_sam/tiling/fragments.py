@@ -55,7 +55,7 @@ def unseen_fragments(candidates: Candidates, config: TilingConfig, on_tile: Call
     object. Only where such a tile failed does the fragment speak for it.
     """
     left = [np.empty(0, dtype=np.intp)]
-    for tile in candidates.plan.tiles:
+    for tile in candidates.plan.fine:
         rows = candidates.rows_of(tile, cut=True)
         left.append(np.array([row for row in rows.tolist() if not _is_settled(candidates, row, tile, config)], np.intp))
         on_tile()

@@ -7,11 +7,13 @@
 4. For every other cut mask the model is asked again on a window that grows until the object is whole, the largest
    first; what is known by then is not asked again. Where no whole object can be had the fragment stays, with
    `touches_seam` set.
-5. Of the objects so far, one of which better ones together cover more than `object_cover_thresh` is dropped, as
+5. What is missing then is taken from the coarse tiles: masks longer than the finer tiles are sure to show whole, of
+   which known objects cover next to nothing. A fragment that lies on one goes.
+6. Of the objects so far, one of which better ones together cover more than `object_cover_thresh` is dropped, as
    automatic masks do inside a tile. A tile sees a cell and a little of the next as one mask, its neighbour sees the
    cell alone: neither is the other's double by IoU. Where parts of objects are wanted the threshold is None, and
    nothing is dropped.
-6. Labels follow the tile that owns an object, then its box.
+7. Labels follow the tile that owns an object, then its box.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from napari_sam.errors import LedgerError
 from napari_sam.geometry import Mask, Tile
 from napari_sam.tiling.answers import AnswerStore, FragmentKey, Resolution, Resolver
 from napari_sam.tiling.candidates import Candidates, Rows, reduce_duplicates
+from napari_sam.tiling.coarse import KnownObjects, LargeObjects
 from napari_sam.tiling.covered import uncovered_rows
 from napari_sam.tiling.fragments import unseen_fragments
 from napari_sam.tiling.functions import Progress, Read, Reprompt
@@ -86,8 +89,12 @@ def merge_tiles(
     known = store.load()
     if known is not None:
         return known
-    candidates = Candidates.read(ledger.tiles, plan, finished, config.edge_tolerance_px)
-    steps = _Steps(progress, 2 * len(plan.tiles))
+    n_fine = len(plan.fine)
+    candidates, coarse = (
+        Candidates.read(ledger.tiles, plan, indices, config.edge_tolerance_px)
+        for indices in ([i for i in finished if i < n_fine], [i for i in finished if i >= n_fine])
+    )
+    steps = _Steps(progress, 2 * n_fine)
     kept = reduce_duplicates(candidates, config, steps.next)
     fragments = unseen_fragments(candidates, config, steps.next)
     steps.total += len(fragments)
@@ -100,8 +107,12 @@ def merge_tiles(
         resolver.resolve(row)
         steps.next()
     resolution = resolver.resolution()
-    summary = _summary(candidates, kept, fragments, resolution)
-    return store.save(_Rows.of(candidates, kept, resolution), summary)
+    whole = [store.answers.mask(candidates.key(row)) for row in resolution.whole.tolist()]
+    large = LargeObjects.find(coarse, KnownObjects(candidates, kept, whole), config)
+    left = large.unshown_fragments(candidates, resolution.fragments, config)
+    resolution = replace(resolution, fragments=left)
+    summary = replace(_summary(candidates, kept, fragments, resolution), large=len(large.rows))
+    return store.save(_Rows.of(candidates, kept, resolution, coarse, large.rows), summary)
 
 
 def _summary(candidates: Candidates, kept: Rows, fragments: Rows, resolution: Resolution) -> MergeSummary:
@@ -142,10 +153,16 @@ class _Rows:
     is_fragment: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, candidates: Candidates, kept: Rows, resolution: Resolution) -> _Rows:
+    def of(cls, candidates: Candidates, kept: Rows, resolution: Resolution, coarse: Candidates, large: Rows) -> _Rows:
         rows = np.concatenate([kept, resolution.whole, resolution.fragments])
-        kind = np.repeat([0, 1, 2], [len(kept), len(resolution.whole), len(resolution.fragments)])
-        return cls(candidates.tile[rows], candidates.index[rows], kind == 1, kind == 2)
+        counts = [len(kept), len(resolution.whole), len(resolution.fragments), len(large)]
+        kind = np.repeat([0, 1, 2, 3], counts)
+        return cls(
+            np.concatenate([candidates.tile[rows], coarse.tile[large]]),
+            np.concatenate([candidates.index[rows], coarse.index[large]]),
+            kind == 1,
+            kind == 2,
+        )
 
     def reprompted_keys(self) -> list[FragmentKey]:
         """Tile and mask number of the fragments whose answers are objects."""

@@ -31,6 +31,10 @@ TABLE_DTYPES: dict[str, type | str] = {
 """Type of each column, in the order in which a table is written."""
 
 
+COARSE_PROMPT = "coarse"
+"""What the table says of objects that only a tile read at reduced resolution showed: their contours are less exact."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ObjectTable:
     """One row an object, as equally long columns; pixels are those of the whole image."""
@@ -53,7 +57,8 @@ class ObjectTable:
     touches_seam: NDArray[np.bool_]
     """The mask is a fragment cut by a tile border: no whole version of it could be had."""
     prompt: NDArray[np.str_]
-    """Where the prompt came from: "grid", "proposal", "reprompt", ..."""
+    """Where the prompt came from: "grid", "proposal", "reprompt", ...; "coarse" for a large object that only a tile
+    read at reduced resolution showed whole."""
     verified: NDArray[np.bool_]
     """Whether a person has accepted it, as it was or mended; never so after an automatic run."""
 
@@ -129,6 +134,8 @@ class MergeSummary:
     """Fragments for which a larger window was prompted again."""
     reprompted_whole: int = 0
     """Objects that came out whole from it."""
+    large: int = 0
+    """Objects that only coarse tiles showed."""
     covered: int = 0
     """Objects dropped because better ones cover most of them."""
     fragments: int = 0
@@ -143,7 +150,8 @@ class MergedObjects:
     """The objects of a whole image; masks come from `load`, so that memory does not grow with the image.
 
     Where masks overlap, a label image shows the one painted last. Painting goes from the lowest predicted IoU to the
-    highest, so that the mask the model trusts more lies on top; among equals the higher label does.
+    highest, so that the mask the model trusts more lies on top; among equals the higher label does. Objects that only
+    coarse tiles showed lie below all others: they never hide what was seen at full resolution.
     """
 
     def __init__(
@@ -157,7 +165,7 @@ class MergedObjects:
         self.image_size = image_size
         self.summary = summary or MergeSummary(masks=len(table))
         self._load = load
-        self._painting_order = np.lexsort((table.label, table.predicted_iou))
+        self._painting_order = np.lexsort((table.label, table.predicted_iou, table.prompt != COARSE_PROMPT))
 
     @classmethod
     def from_masks(cls, masks: Sequence[Mask], image_size: tuple[int, int]) -> MergedObjects:

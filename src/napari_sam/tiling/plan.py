@@ -1,10 +1,15 @@
-"""How an image is cut into tiles: cores that cover it exactly, each read with a halo around it."""
+"""How an image is cut into tiles: cores that cover it exactly, each read with a halo around it.
+
+The tiles of full resolution form a grid. Over it lie coarser layers, whose tiles are as many times larger as they are
+read reduced: they show the objects that no fine tile shows whole.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.errors import TilingError
 from napari_sam.geometry import Box, Tile
+from napari_sam.images.levels import MAX_STEP
+
+LAYER_STEP = 4
+"""How many times coarser each layer is than the one below."""
+LEAST_SAMPLES = 16
+"""Objects shorter than so many pixels of a coarse layer are left to the finer ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +42,9 @@ class TilingConfig:
     object_cover_thresh: float | None = None
     """Drop an object of which better ones of any tile together cover more than this part; by default what automatic
     masks do inside a tile (cover_thresh); 1 keeps all."""
+    max_object_px: int = 2048
+    """Objects up to this long, in pixels, are also looked for in tiles read at a 4th, 16th, ... of the resolution,
+    where one tile shows them whole; 0 looks at full resolution alone."""
     edge_tolerance_px: int = 2
     """A mask that ends this close to the edge of what was read counts as cut by it, in pixels."""
     max_window_px: int = 4096
@@ -50,6 +64,10 @@ class TilingConfig:
             raise TilingError(
                 f"object_cover_thresh must lie in [0, 1], got {self.object_cover_thresh}; "
                 "1 keeps all objects, or leave it out."
+            )
+        if self.max_object_px < 0:
+            raise TilingError(
+                f"max_object_px must be at least 0, got {self.max_object_px}; 2048 is usual, 0 leaves out coarse tiles."
             )
         if self.edge_tolerance_px < 0:
             raise TilingError(f"edge_tolerance_px must be at least 0, got {self.edge_tolerance_px}; 2 is usual.")
@@ -87,13 +105,16 @@ class TilingConfig:
     def merge_settings(self) -> dict[str, Any]:
         """The settings on which only the merge depends, for the ledger; the tiles stay valid when these change."""
         settings = asdict(self)
-        del settings["core_px"], settings["halo_px"]
+        del settings["core_px"], settings["halo_px"], settings["max_object_px"]
         return settings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TilePlan:
-    """The tiles of one image; the same image size and configuration give the same plan."""
+    """The tiles of one image; the same image size and configuration give the same plan.
+
+    What is said of rows, columns, owners and readers is about the grid of full resolution.
+    """
 
     image_size: tuple[int, int]
     """(H, W) of the whole image."""
@@ -101,13 +122,15 @@ class TilePlan:
     """Upper bound of a core's side, but for an image side that fits into one tile with its halo."""
     halo_px: int
     tiles: tuple[Tile, ...]
-    """All of them, row by row; `tiles[i].index == i`."""
+    """All of them, layer by layer from the finest on, each row by row; `tiles[i].index == i`."""
     row_edges: NDArray[np.int64]
     """Where rows of cores begin, and the image's height at the end."""
     column_edges: NDArray[np.int64]
     """Where columns of cores begin, and the image's width at the end."""
     skipped: frozenset[int]
     """Indices of the tiles without foreground: they are not segmented."""
+    max_object_px: int = 0
+    """The coarse layers end where objects of this length are seen whole."""
 
     @property
     def grid_shape(self) -> tuple[int, int]:
@@ -115,8 +138,20 @@ class TilePlan:
         return len(self.row_edges) - 1, len(self.column_edges) - 1
 
     @property
+    def fine(self) -> tuple[Tile, ...]:
+        """The tiles of full resolution."""
+        rows, columns = self.grid_shape
+        return self.tiles[: rows * columns]
+
+    @property
+    def coarse(self) -> tuple[Tile, ...]:
+        """The tiles of the coarser layers."""
+        rows, columns = self.grid_shape
+        return self.tiles[rows * columns :]
+
+    @property
     def read_px(self) -> int:
-        """Side of what a tile in the middle of a large image reads, at most."""
+        """Side of what a tile of full resolution in the middle of a large image reads, at most."""
         return self.core_px + 2 * self.halo_px
 
     @property
@@ -124,13 +159,20 @@ class TilePlan:
         """The tiles to segment."""
         return tuple(tile for tile in self.tiles if tile.index not in self.skipped)
 
+    def least_px(self, tile: Tile) -> int:
+        """How long an object must be at least to be looked for in a coarse tile: finer ones show all others whole, and
+        of a shorter one it shows too little."""
+        finer = max(other.step for other in (self.tiles[0], *self.coarse) if other.step < tile.step)
+        return max(whole_px(self.halo_px, finer), LEAST_SAMPLES * tile.step)
+
     def settings(self) -> dict[str, Any]:
         """What the tiles depend on, for the ledger. Which ones are skipped is not among it: that does not change the
         others."""
-        return {"image_size": list(self.image_size), "core_px": self.core_px, "halo_px": self.halo_px}
+        sizes = {"core_px": self.core_px, "halo_px": self.halo_px, "max_object_px": self.max_object_px}
+        return {"image_size": list(self.image_size), **sizes}
 
     def owner_of(self, boxes_xyxy: ArrayLike) -> NDArray[np.int64]:
-        """Index of the tile whose core holds the centre of each box.
+        """Index of the fine tile whose core holds the centre of each box.
 
         Parameters
         ----------
@@ -150,7 +192,7 @@ class TilePlan:
         return owner
 
     def tiles_reading(self, box: Box) -> list[Tile]:
-        """The tiles that read at least one pixel of `box`, by index."""
+        """The fine tiles that read at least one pixel of `box`, by index."""
         near = box.grown(self.read_px)  # at the image's edges a tile reads nearly so far beyond its core
         rows = _range_of(self.row_edges, near.y0, near.y1)
         columns = _range_of(self.column_edges, near.x0, near.x1)
@@ -173,7 +215,7 @@ def plan_tiles(
     config : TilingConfig
         With its sizes known, see `TilingConfig.resolve`.
     keep : function of a Tile, optional
-        False for a tile without foreground, which is then skipped. Called once a tile, row by row.
+        False for a fine tile without foreground, which is then skipped. Called once for each of them, row by row.
 
     Returns
     -------
@@ -187,8 +229,10 @@ def plan_tiles(
     Examples
     --------
     >>> plan = plan_tiles((100, 250), TilingConfig(core_px=100, halo_px=10))
-    >>> [(tile.core.x0, tile.core.x1, tile.read.x0, tile.read.x1) for tile in plan.tiles]
+    >>> [(tile.core.x0, tile.core.x1, tile.read.x0, tile.read.x1) for tile in plan.fine]
     [(0, 83, 0, 120), (83, 167, 65, 185), (167, 250, 130, 250)]
+    >>> [(tile.read.x0, tile.read.x1, tile.step) for tile in plan.coarse]
+    [(0, 250, 4)]
     """
     height, width = image_size
     if height < 1 or width < 1:
@@ -199,16 +243,59 @@ def plan_tiles(
             f"core_px and halo_px must be known, got {core_px} and {halo_px}; "
             "call config.resolve(model_input_px) first."
         )
-    row_edges = _edges(height, core_px, halo_px)
-    column_edges = _edges(width, core_px, halo_px)
-    image = Box.of_size((height, width))
     tiles: list[Tile] = []
-    for y0, y1 in zip(row_edges[:-1].tolist(), row_edges[1:].tolist(), strict=True):
-        for x0, x1 in zip(column_edges[:-1].tolist(), column_edges[1:].tolist(), strict=True):
+    for step in [1, *_coarse_steps(image_size, config.max_object_px, core_px, halo_px)]:
+        tiles += _layer(image_size, core_px, halo_px, step, first_index=len(tiles))
+    row_edges, column_edges = _edges(height, core_px, halo_px), _edges(width, core_px, halo_px)
+    plan = TilePlan(
+        (height, width), core_px, halo_px, tuple(tiles), row_edges, column_edges, frozenset(), config.max_object_px
+    )
+    return plan if keep is None else replace(plan, skipped=_without_foreground(plan, keep))
+
+
+def _without_foreground(plan: TilePlan, keep: Callable[[Tile], bool]) -> frozenset[int]:
+    """Which tiles are skipped: coarse ones where all fine tiles are that they answer for."""
+    skipped = {tile.index for tile in plan.fine if not keep(tile)}
+    for tile in plan.coarse:
+        within = (fine for fine in plan.tiles_reading(tile.core) if fine.core.intersects(tile.core))
+        if all(fine.index in skipped for fine in within):
+            skipped.add(tile.index)
+    return frozenset(skipped)
+
+
+def _coarse_steps(image_size: tuple[int, int], max_object_px: int, core_px: int, halo_px: int) -> Iterator[int]:
+    """How coarsely the layers above the finest are read: the last shows objects of `max_object_px`, or the image,
+    whole."""
+    longest, read_px = max(image_size), core_px + 2 * halo_px
+    step = 1
+    while whole_px(halo_px, step) < min(max_object_px, longest) and read_px * step < longest and step < MAX_STEP:
+        step = min(LAYER_STEP * step, 2 ** math.ceil(math.log2(longest / read_px)), MAX_STEP)
+        yield step
+
+
+def whole_px(halo_px: int, step: int) -> int:
+    """Objects up to this long lie whole in what some tile reads, wherever they are."""
+    return 2 * halo_px * step
+
+
+def _layer(image_size: tuple[int, int], core_px: int, halo_px: int, step: int, *, first_index: int) -> list[Tile]:
+    """The tiles of one layer: planned in its own pixels, and told in those of the image."""
+    height, width = (-(-side // step) for side in image_size)
+    small, image = Box.of_size((height, width)), Box.of_size(image_size)
+    row_edges = _edges(height, core_px, halo_px).tolist()
+    column_edges = _edges(width, core_px, halo_px).tolist()
+    tiles: list[Tile] = []
+    for y0, y1 in pairwise(row_edges):
+        for x0, x1 in pairwise(column_edges):
             core = Box(x0, y0, x1, y1)
-            tiles.append(Tile(len(tiles), core, _read_of(core, core_px + 2 * halo_px, image)))
-    skipped = frozenset(tile.index for tile in tiles if keep is not None and not keep(tile))
-    return TilePlan((height, width), core_px, halo_px, tuple(tiles), row_edges, column_edges, skipped)
+            read = _read_of(core, core_px + 2 * halo_px, small)
+            core, read = (_scaled(box, step).clipped(image) for box in (core, read))
+            tiles.append(Tile(first_index + len(tiles), core, read, step))
+    return tiles
+
+
+def _scaled(box: Box, step: int) -> Box:
+    return Box(box.x0 * step, box.y0 * step, box.x1 * step, box.y1 * step)
 
 
 def _edges(length: int, core_px: int, halo_px: int) -> NDArray[np.int64]:

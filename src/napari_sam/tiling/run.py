@@ -16,7 +16,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Literal
@@ -25,7 +25,9 @@ from napari_sam.errors import TilingError
 from napari_sam.geometry import Mask, Tile
 from napari_sam.tiling.functions import Progress, Read, Segment
 from napari_sam.tiling.ledger import Ledger
+from napari_sam.tiling.objects import COARSE_PROMPT
 from napari_sam.tiling.plan import TilePlan
+from napari_sam.tiling.reprompt import enlarged
 from napari_sam.tiling.store import TileStore
 from napari_sam.tiling.watch import RunWatch, in_order
 
@@ -74,9 +76,8 @@ class TileJob:
         Only a record that cannot be written is raised: then every other tile would be lost as well.
         """
         try:
-            masks = [
-                _in_image(mask, tile, self.store.image_size) for mask in segment(self.read(tile.read, 1)) if mask.area
-            ]
+            found = segment(self.read(tile.read, tile.step))
+            masks = [in_image(mask, tile, self.store.image_size) for mask in found if mask.area]
         except Exception as error:  # one bad tile (unreadable chunk, out of memory, ...) must not cost the others
             text = f"{type(error).__name__}: {error}"
             self.store.write_failure(tile.index, text)
@@ -314,12 +315,15 @@ def _run_in_worker(tile: Tile) -> str | None:
     return _worker.job.run(_worker.segment, tile)
 
 
-def _in_image(mask: Mask, tile: Tile, image_size: tuple[int, int]) -> Mask:
-    if mask.frame_size != tile.read.size:
+def in_image(mask: Mask, tile: Tile, image_size: tuple[int, int]) -> Mask:
+    frame_size = (-(-tile.read.height // tile.step), -(-tile.read.width // tile.step))
+    if mask.frame_size != frame_size:
         raise TilingError(
-            f"a segment function must give masks in the frame of its tile, {tile.read.size} (H, W), "
+            f"a segment function must give masks in the frame of its tile, {frame_size} (H, W), "
             f"got one in {mask.frame_size}."
         )
+    if tile.step > 1:
+        mask = replace(enlarged(mask, tile.step, tile.read.size), prompt=COARSE_PROMPT)
     return mask.shifted(tile.read.x0, tile.read.y0, image_size)
 
 

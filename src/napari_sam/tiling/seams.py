@@ -34,9 +34,7 @@ def seam_cut_labels(objects: MergedObjects, plan: TilePlan) -> NDArray[np.uint64
     ndarray of shape (K,), uint64
     """
     table = objects.table
-    reads = [tile.read for tile in plan.tiles]
-    x_lines = _seams(plan.column_edges, [x for read in reads for x in (read.x0, read.x1)])
-    y_lines = _seams(plan.row_edges, [y for read in reads for y in (read.y0, read.y1)])
+    x_lines, y_lines = seam_lines(plan)
     on_seam = np.stack(
         [
             np.isin(table.x0, x_lines),
@@ -50,20 +48,26 @@ def seam_cut_labels(objects: MergedObjects, plan: TilePlan) -> NDArray[np.uint64
     cut = [
         row
         for row in rows.tolist()
-        if any(_runs_along(objects.mask(row), side) for side in range(4) if on_seam[row, side])
+        if any(runs_along(objects.mask(row), side) for side in range(4) if on_seam[row, side])
     ]
     labels: NDArray[np.uint64] = table.label[cut]
     return labels
 
 
+def seam_lines(plan: TilePlan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where seams are along x and along y: edges of cores and reads of the fine tiles, without the image's own."""
+    reads = [tile.read for tile in plan.fine]
+    x_lines = _seams(plan.column_edges, [x for read in reads for x in (read.x0, read.x1)])
+    return x_lines, _seams(plan.row_edges, [y for read in reads for y in (read.y0, read.y1)])
+
+
 def _seams(core_edges: NDArray[np.int64], read_edges: list[int]) -> NDArray[np.int64]:
-    """Positions of the edges of cores and reads along one axis, without the image's own."""
     lines = np.concatenate([core_edges, read_edges])
     inside: NDArray[np.int64] = np.unique(lines[(lines > 0) & (lines < core_edges[-1])])
     return inside
 
 
-def _runs_along(mask: Mask, side: int) -> bool:
+def runs_along(mask: Mask, side: int) -> bool:
     """Whether the mask fills most of side 0 (left), 1 (top), 2 (right) or 3 (bottom) of its box."""
     box = mask.box
     line = (

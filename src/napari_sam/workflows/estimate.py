@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from napari_sam.geometry import Mask, Tile
 from napari_sam.tiling import MergedObjects, Read, Segment, TilePlan
 from napari_sam.tiling.labels import paint_labels
+from napari_sam.tiling.run import in_image
 
 SAMPLE_TILES = 2
 OBJECT_BYTES = 250
@@ -62,7 +63,7 @@ class TileSample:
 def time_tile(read: Read, tile: Tile, segment: Segment) -> TileSample:
     """Segment one tile and write nothing."""
     before, started = peak_rss_bytes(), time.perf_counter()
-    masks = [mask.shifted(tile.read.x0, tile.read.y0, _far_corner(tile)) for mask in segment(read(tile.read, 1))]
+    masks = [in_image(mask, tile, _far_corner(tile)) for mask in segment(read(tile.read, tile.step))]
     return TileSample(tile, masks, time.perf_counter() - started, peak_rss_bytes() - before)
 
 
@@ -84,7 +85,7 @@ def estimate_run(
         Whether each worker is a process with a model of its own.
     """
     n = max(len(samples), 1)
-    count = len(plan.kept)
+    count = sum(tile.step == 1 for tile in plan.kept)
     objects = round(sum(_owned(sample) for sample in samples) / n * count)
     label_bytes = sum(_compressed(sample) for sample in samples) / n
     # The first tile also warms caches and allocators up.

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from napari_sam.geometry import Tile
 from napari_sam.tiling import TilePlan
 from napari_sam.tiling.store import TileStore
+from napari_sam.workflows.file_layers import IN_MEMORY_PX
 
-IN_MEMORY_PX = 1024 * 1024
-"""Images of up to so many pixels are shown from memory, larger ones from a pyramid on the disk: drawing a whole large
-array anew with every tile would hold the window up."""
 _CHUNK_PX = 512
 _SMALLEST_LEVEL_PX = 1024
 
 
 class PreviewPainter:
     """Paints finished tiles into a label image: an array in memory, or for a large image a pyramid on the disk.
+
+    Which of the two is as for results (`read_viewable`), so that the layer of the preview can become the result's.
 
     Not the result: every mask is shown by the tile that owns its box's centre, numbered as it comes; nothing is merged.
     To be called from one thread; what it paints may be looked at from others meanwhile.
@@ -47,7 +47,9 @@ class PreviewPainter:
         """Finest first; each half as large as the one before, sampled."""
 
     def paint(self, tile: Tile) -> None:
-        """Add the masks of a finished tile; LedgerError if its file is damaged."""
+        """Add the masks of a finished tile of full resolution; LedgerError if its file is damaged."""
+        if tile.step > 1:
+            return
         block = np.array(self.levels[0][tile.read.slices])
         if self._draw(block, tile):
             for number, level in enumerate(self.levels):
