@@ -16,8 +16,11 @@ from napari_sam.errors import ConfigError, OutputError, RunInterrupted, Training
 from napari_sam.geometry import Box, Mask
 from napari_sam.model import load_model
 from napari_sam.model.own_models import own_models
-from napari_sam.workflows.retraining import Judgement, RetrainConfig, Retrained, new_model_path, retrain, verified_of
-from napari_sam.workflows.verified import Window, divide, is_exhaustive, read_window, write_pairs
+from napari_sam.training.data import find_pairs, read_pair
+from napari_sam.workflows.retraining import Judgement, RetrainConfig, Retrained, new_model_path, retrain
+from napari_sam.workflows.session_pairs import verified_of, write_session_pairs
+from napari_sam.workflows.training import train
+from napari_sam.workflows.verified import Window, divide, is_exhaustive, read_window, teach_all, write_pairs
 from workflows.workflows_scenes import squares, tiny_checkpoint
 
 QUICK = {"steps": 2, "crops": 2, "crop_px": 32, "prompts_per_crop": 2, "log_every": 1, "bf16": False}
@@ -114,6 +117,39 @@ def test_a_journal_teaches_the_same_as_its_session(session):
     assert from_journal.good == frozenset(range(1, 9))
     session.review(9, "accepted")
     assert verified_of(session).digest != from_journal.digest
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """A session on an image that is a file: objects 1 to 8 were accepted, and it is closed."""
+    path = tmp_path / "squares.png"
+    path.write_bytes(imagecodecs.png_encode(squares((SIZE, SIZE))))
+    opened = AnnotationSession(AnnotatedImage.open(path), tmp_path / "file.annotation.jsonl")
+    window = [Box(x, y, x + 16, y + 16) for y in range(8, SIZE, STEP) for x in range(8, SIZE, STEP)]
+    opened.prefill([Mask.from_window(np.ones((16, 16), bool), box, (SIZE, SIZE), predicted_iou=0.8) for box in window])
+    accept(opened, range(1, 9))
+    opened.close()
+    return tmp_path / "file.annotation.jsonl"
+
+
+def test_a_journal_becomes_pairs_with_all_that_is_verified_and_nothing_else(journal, tmp_path):
+    assert write_session_pairs(journal, tmp_path / "pairs", FRAME) == ("sparse",)
+    assert sum(int(pair.labels.max()) for pair in map(read_pair, find_pairs(tmp_path / "pairs"))) >= 8
+    seen = [(pair.image[..., 0] > 100, pair.labels > 0) for pair in map(read_pair, find_pairs(tmp_path / "pairs"))]
+    assert all((labelled <= bright).all() for bright, labelled in seen)
+    assert any((bright & ~labelled).any() for bright, labelled in seen), "squares that nobody accepted teach nothing"
+
+
+def test_a_network_is_trained_from_a_journal(journal, tmp_path):
+    start = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    made = train(journal, tmp_path / "new.safetensors", start_from=start, config=QUICK | {"workers": 0}, device="cpu")
+    assert load_model(made, "cpu").fingerprint != load_model(start, "cpu").fingerprint
+    assert list((tmp_path / "new.safetensors.run" / "pairs" / "sparse").glob("*.labels.png"))
+
+
+def test_a_journal_in_which_nothing_is_verified_is_refused(session, tmp_path):
+    with pytest.raises(TrainingError, match="no object of this session is verified; commit some, or accept some"):
+        teach_all(verified_of(session), FRAME)
 
 
 def test_accepted_and_fixed_objects_teach_and_so_do_those_made_by_hand(session):

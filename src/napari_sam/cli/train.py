@@ -39,12 +39,13 @@ def train(
     Parameters
     ----------
     folder
-        NAME.image.EXT + NAME.labels.EXT pairs (PNG, TIFF, zarr), folders images/ + labels/, or a manifest.csv.
+        NAME.image.EXT + NAME.labels.EXT pairs (PNG, TIFF, zarr), folders images/ + labels/, or a manifest.csv;
+        or the journal of an annotation session, NAME.annotation.jsonl.
     out
         Where the weights go: NAME.safetensors. Logs and the state of the training go to NAME.safetensors.run.
     from_
         A model to fine-tune, of any kind: a name or a checkpoint. Without it, a new network like the built-in one.
-        With it other defaults hold: 5 minutes, 8 crops, a learning rate of 0.0003 (0.00001 for networks that only see
+        With it other defaults hold: 5 minutes, 8 crops, a learning rate of 0.0001 (0.00001 for networks that only see
         whole frames), no dense part, no generated images.
     val
         A folder to validate on; the best weights are kept.

@@ -13,7 +13,8 @@ from napari_sam.workflows.data_engine import automatic_output, find_automatic
 from napari_sam.workflows.interactive import Segmenter
 from napari_sam.workflows.refilter import ObjectFilterConfig
 from napari_sam.workflows.result_review import open_review
-from napari_sam.workflows.retraining import RetrainConfig, new_model_path, retrain, verified_of
+from napari_sam.workflows.retraining import RetrainConfig, new_model_path, retrain
+from napari_sam.workflows.session_pairs import verified_of
 from napari_sam.workflows.stages import StageProgress
 
 

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.annotate.images import AnnotatedImage
-from napari_sam.annotate.review import Place
-from napari_sam.annotate.session import AnnotationSession, replay
+from napari_sam.annotate.session import AnnotationSession
 from napari_sam.errors import ConfigError, OutputError, RunInterrupted
 from napari_sam.evaluation import iter_object_scores
 from napari_sam.evaluation.intervals import bootstrap_interval
@@ -23,7 +21,7 @@ from napari_sam.model import SamModel, load_model
 from napari_sam.model.own_models import add_own_model
 from napari_sam.tiling.writing import output_errors
 from napari_sam.workflows.preferences import user_data_dir
-from napari_sam.workflows.review import read_record
+from napari_sam.workflows.session_pairs import verified_of
 from napari_sam.workflows.stages import StageProgress
 from napari_sam.workflows.training import train
 from napari_sam.workflows.verified import SPARSE, Division, Verified, Window, divide, read_judged, write_pairs
@@ -83,37 +81,6 @@ class Retrained:
         return self.after.one_click + self.after.box > self.before.one_click + self.before.box
 
 
-def verified_of(
-    session: AnnotationSession | str | os.PathLike[str],
-    image: AnnotatedImage | None = None,
-    complete: Sequence[Place] | None = None,
-) -> Verified:
-    """What is verified now, in a session or in its journal; quick for a session.
-
-    Parameters
-    ----------
-    session : AnnotationSession or path
-        A session is asked on its own thread; a path is replayed.
-    image : AnnotatedImage, optional
-        Of a journal whose image is no file.
-    complete : sequence of Place, optional
-        Where every object is labelled; by default what the audit of places found, kept beside the journal.
-
-    Raises
-    ------
-    JournalError
-        If the journal is damaged, or its image is not there.
-    """
-    if isinstance(session, AnnotationSession):
-        places = read_record(session.journal).complete if complete is None else tuple(complete)
-        return Verified(session.image, session.labels, dict(session.objects), places)
-    journal = Path(session)
-    replayed = replay(journal)
-    places = read_record(journal).complete if complete is None else tuple(complete)
-    opened = AnnotatedImage.from_record(replayed.header.image, image)
-    return Verified(opened, replayed.labels, dict(replayed.objects), places)
-
-
 def retrain(
     verified: Verified | AnnotationSession | str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -135,7 +102,8 @@ def retrain(
     Parameters
     ----------
     verified : Verified, AnnotationSession or path of a journal
-        See :func:`verified_of`. For another thread, take `verified_of(session)` first.
+        See :func:`napari_sam.workflows.session_pairs.verified_of`. For another thread, take `verified_of(session)`
+        first.
     output : path
         NAME.safetensors, which must not exist.
     model : name or path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from napari_sam.training.data import Pair, find_pairs
 from napari_sam.training.draw import DrawConfig, TrainingSet, held_out
 from napari_sam.training.loop import Progress, Trainer
 from napari_sam.training.plot import write_plot
+from napari_sam.workflows.session_pairs import write_session_pairs
 from napari_sam.workflows.validation import check_selection, make_validator
 
 AUTOMATIC_DEFAULTS: dict[str, Any] = {
@@ -74,7 +75,8 @@ def train(
     Parameters
     ----------
     folder : path
-        Pairs of images and labels, see :func:`napari_sam.training.data.find_pairs`.
+        Pairs of images and labels, see :func:`napari_sam.training.data.find_pairs`; or the journal of an annotation
+        session (NAME.annotation.jsonl), whose verified objects teach.
     output : path
         NAME.safetensors.
     start_from : name or path, optional
@@ -102,7 +104,7 @@ def train(
 
     Raises
     ------
-    TrainingError
+    TrainingError, JournalError
         If the data or a saved state cannot be used.
     ConfigError
         If the settings contradict each other, the network or this machine.
@@ -116,11 +118,15 @@ def train(
         raise OutputError(f"trained weights are written as NAME.safetensors, got {output}; change the end of the name.")
     chosen_device = choose_device(device)
     start = _start(start_from, config, data)
-    pairs, judged = _pairs(folder, val, start.data, tell)
-    if threads is not None:
-        torch.set_num_threads(threads)
     run_folder = output.with_name(output.name + ".run")
     with output_errors(run_folder):
+        if Path(folder).is_file():
+            sparse = write_session_pairs(folder, run_folder / "pairs", start.settings.image_size)
+            folder = run_folder / "pairs"
+            start = replace(start, data=replace(start.data, sparse_groups=sparse))
+        pairs, judged = _pairs(folder, val, start.data, tell)
+        if threads is not None:
+            torch.set_num_threads(threads)
         run_folder.mkdir(parents=True, exist_ok=True)
         validate = make_validator(judged, start.settings, start.automatic_defaults, start.data) if judged else None
         drawn = TrainingSet(pairs, start.data)

@@ -120,7 +120,7 @@ def divide(verified: Verified, frame_px: int, *, held_back: float, seed: int) ->
     TrainingError
         If fewer than LEAST_VERIFIED objects are verified, or they all lie in one square.
     """
-    parts = {Part(part.plane, label): part.extent for label in verified.good for part in verified.objects[label].parts}
+    parts = _parts(verified)
     if len(parts) < LEAST_VERIFIED:
         raise TrainingError(
             f"{len(parts)} objects are verified, and training needs {LEAST_VERIFIED} at least; accept or mend more of "
@@ -149,6 +149,24 @@ def divide(verified: Verified, frame_px: int, *, held_back: float, seed: int) ->
             if labels:
                 windows[is_judge].append(Window(cell[0], _frame_around(cell, size, frame_px), labels))
     return Division(_joined(windows[False]), tuple(windows[True]))
+
+
+def teach_all(verified: Verified, frame_px: int) -> Division:
+    """Windows of the model's frame with all verified objects, none held back; TrainingError if nothing is verified."""
+    parts = _parts(verified)
+    if not parts:
+        raise TrainingError("no object of this session is verified; commit some, or accept some in review.")
+    size = verified.image.frame_size
+    windows = (
+        Window(cell[0], _frame_around(cell, size, frame_px), tuple(sorted(part.label for part in members)))
+        for cell, members in sorted(_cells(parts, frame_px).items())
+    )
+    return Division(_joined(windows), ())
+
+
+def _parts(verified: Verified) -> dict[Part, Box]:
+    """Where the verified objects are, plane by plane."""
+    return {Part(part.plane, label): part.extent for label in verified.good for part in verified.objects[label].parts}
 
 
 _Cell = tuple[Plane, int, int, int]
