@@ -12,7 +12,7 @@ from napari_sam.geometry import ModelFrame
 from napari_sam.model.instance_head import SHAPE_FEATURES, InstanceHead
 from napari_sam.predict import AutoMaskConfig, embed_image, generate_masks, predict_masks
 from napari_sam.predict.decoding import Answers, with_regions
-from napari_sam.predict.instances import FAR, InstanceMap, find_instances
+from napari_sam.predict.instances import FAR, InstanceMap, RegionAnswer, find_instances
 from napari_sam.predict.prompts import check_prompts
 from napari_sam.predict.regions import region_features
 
@@ -174,6 +174,35 @@ def test_a_batch_of_prompts_is_answered_one_by_one():
     assert labels == [(found.labels[8, 8],), (), (found.labels[22, 22],)]
 
 
+@pytest.mark.parametrize(
+    ("given", "in_it", "not_in_it"),
+    [
+        ({"points_xy": [[32, 32], [24, 32]], "point_labels": [1, 0]}, [(8, 8)], [(6, 8)]),
+        ({"points_xy": [[32, 32], [32, 56]]}, [(8, 8), (8, 14)], []),
+        ({"points_xy": [[32, 32], [88, 88], [88, 80]], "point_labels": [1, 1, 0]}, [(8, 8), (22, 22)], [(22, 20)]),
+    ],
+    ids=["a negative point inside", "a positive point outside", "two regions, one of them cut"],
+)
+def test_a_region_is_mended_by_the_points_it_does_not_agree_with(given, in_it, not_in_it):
+    found = two_discs()
+    (answer,) = found.answers_for(prompts(**given), FRAME)
+    logits = found.logits_for(answer)
+    assert all(logits[y, x] > 0 for x, y in in_it)
+    assert all(logits[y, x] < 0 for x, y in not_in_it)
+    assert found.rating_of(answer.labels) == pytest.approx(0.9)
+
+
+def test_regions_that_agree_are_not_mended_and_without_one_under_a_point_there_is_no_answer():
+    found = two_discs()
+    asked = prompts(points_xy=[[[32, 32]], [[60, 60]]])
+    agreed, none = found.answers_for(asked, FRAME)
+    assert (agreed.labels, agreed.inside) == (
+        (found.labels[8, 8],),
+        None,
+    )
+    assert none is None
+
+
 def decoder_says(ratings: list[list[float]]) -> Answers:
     """Answers whose mask m of set p is filled with the number 10 p + m."""
     rating = torch.tensor(ratings)
@@ -186,7 +215,7 @@ def decoder_says(ratings: list[list[float]]) -> Answers:
 def test_of_three_masks_the_one_rated_lowest_gives_way_to_the_region(chosen):
     found = two_discs(rating=0.3)
     first = int(found.labels[8, 8])
-    answers = with_regions(decoder_says([[0.8, 0.1, 0.7], [0.5, 0.6, 0.4]]), found, [(first,), ()])
+    answers = with_regions(decoder_says([[0.8, 0.1, 0.7], [0.5, 0.6, 0.4]]), found, [RegionAnswer((first,)), None])
     np.testing.assert_allclose(answers.predicted_iou, [[0.8, 0.3, 0.7], [0.5, 0.6, 0.4]])
     wanted = torch.tensor(chosen, dtype=torch.bool)
     logits = answers.logits_of(wanted)
@@ -202,13 +231,13 @@ def test_of_three_masks_the_one_rated_lowest_gives_way_to_the_region(chosen):
 )
 def test_a_single_mask_gives_way_to_a_region_that_is_reliable_or_better(rating, expected):
     found = two_discs(rating=rating)
-    answers = with_regions(decoder_says([[0.5]]), found, [(int(found.labels[8, 8]),)])
+    answers = with_regions(decoder_says([[0.5]]), found, [RegionAnswer((int(found.labels[8, 8]),))])
     np.testing.assert_allclose(answers.predicted_iou[0], [expected])
 
 
 def test_a_reliable_region_comes_first_and_the_others_keep_their_order():
     found = two_discs(rating=0.6)
-    answers = with_regions(decoder_says([[0.95, 0.2, 0.5]]), found, [(int(found.labels[8, 8]),)])
+    answers = with_regions(decoder_says([[0.95, 0.2, 0.5]]), found, [RegionAnswer((int(found.labels[8, 8]),))])
     first, replaced, last = answers.predicted_iou[0].tolist()
     assert replaced == pytest.approx(0.6)
     assert last == pytest.approx(0.5)

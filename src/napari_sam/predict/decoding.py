@@ -16,7 +16,7 @@ from napari_sam.model.fast_decoder import PROMPTS_AT_ONCE, PreparedImage
 from napari_sam.model.mask_decoder import MaskDecoder
 from napari_sam.predict.devices import Precision, autocast, iter_batches
 from napari_sam.predict.embedding import ImageEmbedding
-from napari_sam.predict.instances import InstanceMap, Labels
+from napari_sam.predict.instances import InstanceMap, RegionAnswer
 from napari_sam.predict.prompts import Prompts, check_prompts
 from napari_sam.predict.upsampling import LogitUpsampler
 
@@ -194,24 +194,24 @@ def iter_answers(
 
     size = batch_size if shared is None else min(batch_size, PROMPTS_AT_ONCE)
     instances = embedding.instances
-    regions = None if instances is None else instances.labels_for(prompts, embedding.frame)
+    regions = None if instances is None else instances.answers_for(prompts, embedding.frame)
     for _, answers in iter_batches(len(prompts), size, answer):
         if instances is not None and regions is not None:
             answers = within_boxes(with_regions(answers, instances, regions), prompts, embedding)
         yield answers
 
 
-def with_regions(answers: Answers, instances: InstanceMap, regions: Sequence[Labels]) -> Answers:
+def with_regions(answers: Answers, instances: InstanceMap, regions: Sequence[RegionAnswer | None]) -> Answers:
     """`answers` in which regions stand in the place of the masks rated lowest.
 
-    `regions` says which regions agree with each of the P prompt sets, () for none. What is rated `RELIABLE` comes
+    `regions` is what the regions say to each of the P prompt sets. What is rated `RELIABLE` comes
     first: no mask of the decoder is rated above it. One that is not takes part with its rating, and a single mask gives
     way to it only if it is rated lower.
     """
     rating = answers.predicted_iou  # (p, M)
     mine = regions[answers.part]
-    has_region = torch.tensor([len(labels) > 0 for labels in mine], device=rating.device)
-    of_region = rating.new_tensor([instances.rating_of(labels) for labels in mine])  # (p,)
+    has_region = torch.tensor([region is not None for region in mine], device=rating.device)
+    of_region = rating.new_tensor([0.0 if region is None else instances.rating_of(region.labels) for region in mine])
     lowest, column = rating.min(dim=1)
     comes_first = has_region & (of_region >= RELIABLE)
     takes_part = comes_first | (has_region & ((of_region > lowest) | (rating.shape[1] > 1)))
@@ -225,7 +225,9 @@ def with_regions(answers: Answers, instances: InstanceMap, regions: Sequence[Lab
         logits[~is_region] = decoded
         sets = torch.nonzero(chosen & replaced)[:, 0].tolist()
         for row, p in zip(torch.nonzero(is_region)[:, 0].tolist(), sets, strict=True):
-            logits[row] = torch.from_numpy(instances.logits_of(mine[p])).to(logits.device)
+            region = mine[p]
+            if region is not None:
+                logits[row] = torch.from_numpy(instances.logits_for(region)).to(logits.device)
         return logits
 
     return Answers(answers.part, torch.where(replaced, of_region[:, None], below), logits_of)

@@ -3,6 +3,7 @@
 A model with this head sees a whole image densely at once: what is an object, and where objects border. Flooding from
 the centres of the proposal head parts it into regions. A region that agrees with every part of a prompt (all positive
 points inside, all negative ones outside, as large as the box) is one more answer to it, rated like the decoder's masks.
+So is one that agrees with the most part of the points, once it is mended by the others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from napari_sam.geometry import ModelFrame, box_iou
 from napari_sam.model.instance_head import InstanceHead
+from napari_sam.predict.mending import mended
 from napari_sam.predict.prompts import Prompts
 from napari_sam.predict.regions import grow_regions
 
@@ -26,9 +28,21 @@ MOSTLY = 0.5
 MARGIN = 4
 """Low-resolution pixels around a region in which its logits are the head's own; further away they are `FAR`."""
 FAR = -10.0
+LEAST_SURE = 0.2
+"""Least logit, in size, of what clicks changed."""
 
 Labels = tuple[int, ...]
 """Numbers of regions that make one object together."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionAnswer:
+    """What the regions say to one prompt set."""
+
+    labels: Labels
+    """The regions it is made of, one object together."""
+    inside: NDArray[np.bool_] | None = None
+    """(h, w) what the clicks made of them; None for the regions as they are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +70,14 @@ class InstanceMap:
         """Memory it holds."""
         return sum(getattr(self, f.name).nbytes for f in fields(self))
 
+    def logits_for(self, answer: RegionAnswer) -> NDArray[np.float32]:
+        """(h, w) mask logits of an answer."""
+        if answer.inside is None:
+            return self.logits_of(answer.labels)
+        # Clicks overrule the head near its zero line, where its logits are too small to say where the mask ends.
+        sure = np.maximum(np.abs(self.foreground), LEAST_SURE)
+        return np.where(answer.inside, sure, -sure)
+
     def logits_of(self, labels: Labels) -> NDArray[np.float32]:
         """(h, w) mask logits of regions together, sharing the zero line of the foreground and of their neighbours."""
         logits = np.full(self.labels.shape, FAR, dtype=np.float32)
@@ -77,6 +99,27 @@ class InstanceMap:
         x, y = frame.points_to_image(self.seeds_xy[label][None] * cell - 0.5)[0].tolist()
         return x, y
 
+    def answers_for(self, prompts: Prompts, frame: ModelFrame) -> list[RegionAnswer | None]:
+        """What the regions say to each of P prompt sets: those that agree with it, or with points alone also those
+        that do once they are mended; None where there are none."""
+        agreed = self.labels_for(prompts, frame)
+        answers = [RegionAnswer(labels) if labels else None for labels in agreed]
+        if len(self) == 0 or prompts.points_xy is None or prompts.point_labels is None:
+            return answers
+        if prompts.boxes_xyxy is not None:
+            return answers
+        cells = self._cells(prompts.points_xy, frame)
+        return [
+            self._mended(at[said == 1], at[said == 0]) if answer is None else answer
+            for answer, at, said in zip(answers, cells, prompts.point_labels, strict=True)
+        ]
+
+    def _mended(self, positive: NDArray[np.intp], negative: NDArray[np.intp]) -> RegionAnswer | None:
+        labels = np.unique(self.labels[positive[:, 1], positive[:, 0]])
+        probability = 1 / (1 + np.exp(-self.foreground.astype(np.float64)))
+        inside = mended(self.labels, probability, positive, negative)
+        return None if inside is None else RegionAnswer(tuple(labels[labels > 0].tolist()), inside)
+
     def labels_for(self, prompts: Prompts, frame: ModelFrame) -> list[Labels]:
         """The regions that agree with all that each of P prompt sets says; none where nothing does.
 
@@ -92,7 +135,8 @@ class InstanceMap:
         found: list[Labels] = [()] * count if boxes is None else [self._labels_in(box) for box in boxes]
         if points is None or prompts.point_labels is None:
             return found
-        at = self._labels_at((frame.points_to_model(points) + 0.5) / cell)  # (P, N)
+        cells = self._cells(points, frame)
+        at = self.labels[cells[..., 1], cells[..., 0]].astype(np.int64)  # (P, N)
         said = prompts.point_labels
         inside = [tuple(np.unique(row[kind == 1]).tolist()) for row, kind in zip(at, said, strict=True)]
         asked = inside if boxes is None else found
@@ -102,11 +146,11 @@ class InstanceMap:
             for labels, under, beside in zip(asked, inside, outside, strict=True)
         ]
 
-    def _labels_at(self, places_xy: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Region at each of the places (..., 2), in low-resolution pixels."""
-        limits = np.array(self.labels.shape[::-1]) - 1
-        cells = np.clip(np.floor(places_xy), 0, limits).astype(np.intp)
-        return self.labels[cells[..., 1], cells[..., 0]].astype(np.int64)
+    def _cells(self, points_xy: NDArray[np.float64], frame: ModelFrame) -> NDArray[np.intp]:
+        """Low-resolution pixels (x, y) of points (..., 2) in image pixels."""
+        places = (frame.points_to_model(points_xy) + 0.5) * (self.labels.shape[0] / frame.model_size)
+        cells: NDArray[np.intp] = np.clip(np.floor(places), 0, np.array(self.labels.shape[::-1]) - 1).astype(np.intp)
+        return cells
 
     def _labels_in(self, box: NDArray[np.float64]) -> Labels:
         """What answers a box (4,) in low-resolution pixels."""
