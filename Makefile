@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints/ci.txt
 WANTED := pyproject.toml constraints/ci.txt
 ORACLES := constraints/oracles.txt
 
-.PHONY: demo test lint types docs format clean
+.PHONY: demo test lint types docs bench format clean
 
 demo: $(STAMPS)/headless  ## segment a large composed image with the built-in model and compare with the known labels
 	$(BIN)/python -m napari_sam.workflows.demo --out demo-output
@@ -26,6 +26,9 @@ types: $(STAMPS)/dev
 
 docs: $(STAMPS)/dev  ## run the examples of README, docs and docstrings; resolve the links
 	bash .ci/pytest $(BIN)/python tests/test_docs_examples.py
+
+bench: $(STAMPS)/dev  ## measure every piece beside the plain way or the public reference; minutes (docs/speed.md)
+	$(BIN)/python -m benchmarks --markdown benchmarks.md --json benchmarks.json
 
 format: $(STAMPS)/dev
 	$(BIN)/ruff check --fix .

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,9 +29,11 @@ def test_importing_the_package_takes_less_than_the_limit():
 
 
 def seconds_of_help() -> float:
-    begun = time.perf_counter()
+    """Of the processor: what else runs on the machine is not the command's fault."""
+    begun = os.times()
     assert "segment" in run_python("from napari_sam.cli import main; sys.exit(main(['--help']))")
-    return time.perf_counter() - begun
+    done = os.times()
+    return done.children_user + done.children_system - begun.children_user - begun.children_system
 
 
 def test_help_of_the_command_line_takes_less_than_the_limit():

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_sam.errors import ConfigError
+from napari_sam.model import vit
 from napari_sam.model.config import SamConfig, VitConfig
 from napari_sam.model.presets import PRESETS
 from napari_sam.model.sam import build_sam
@@ -51,6 +52,17 @@ def test_the_whole_vit_b_equals_the_reference():
     torch.testing.assert_close(ours.image_encoder(images(1, 1024)), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4, 100])
+@torch.no_grad()
+def test_the_rows_done_at_once_change_nothing(monkeypatch, rows):
+    reference = build_reference_sam(image_size=112, window_size=4)  # 7 x 7 tokens: neither number divides them
+    config = VitConfig(width=64, depth=4, heads=4, global_blocks=(1, 3), window_size=4)
+    ours = ImageEncoderVit(config, image_size=112, patch_size=16, out_channels=64).eval()
+    ours.load_state_dict(reference.image_encoder.state_dict(), strict=True)
+    monkeypatch.setattr(vit, "ROWS_AT_ONCE", rows)
+    torch.testing.assert_close(ours(images(2, 112)), reference.image_encoder(images(2, 112)), rtol=0, atol=1e-4)
+
+
 @torch.no_grad()
 def test_images_of_a_batch_do_not_see_each_other():
     ours = encoder().eval()
@@ -78,6 +90,15 @@ def test_windows_joined_again_are_the_map_they_were_split_from(height, width, si
     assert windows.shape[1:] == (size, size, 3)
     assert windows.sum() == tokens.sum()  # the padding is zero
     assert torch.equal(join_windows(windows, height, width), tokens)
+
+
+@pytest.mark.parametrize("size", [2, 3], ids=["windows that fit", "padded windows"])
+def test_padding_holds_what_it_was_told(size):
+    tokens, padding = torch.zeros(1, 4, 4, 2), torch.tensor([1.0, 2.0])
+    windows = split_windows(tokens, size, padding=padding)
+    padded = (-(-4 // size) * size) ** 2 - 16
+    assert windows.sum(dim=(0, 1, 2)).tolist() == [padded, 2 * padded]
+    assert torch.equal(join_windows(windows, 4, 4), tokens)
 
 
 def test_neighbours_share_a_window():

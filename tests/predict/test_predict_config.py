@@ -14,7 +14,7 @@ from oracles.reference import import_segment_anything
 
 NAN = float("nan")
 WRONG = {
-    "prompts": ("boxes", "prompts must be one of auto, grid, proposals, instances, got 'boxes'"),
+    "prompts": ("boxes", "prompts must be one of auto, grid, adaptive, proposals, instances, got 'boxes'"),
     "mask_choice": ("second", "mask_choice must be one of all, best, got 'second'"),
     "points_per_side": (0, "points_per_side must be at least 1, got 0"),
     "points_per_batch": (0, "points_per_batch must be at least 1"),

@@ -2,6 +2,9 @@
 
 Most blocks attend inside windows, a few over the whole image; both know relative positions, decomposed into a part
 along the rows and a part along the columns (Li et al. 2022, "Exploring Plain Vision Transformer Backbones").
+
+On a CPU a block works on a few rows of tokens at a time: what one step leaves for the next is still in the cache, and
+no temporary is so large that its memory is mapped and unmapped each time, which costs much of the time otherwise.
 """
 
 from __future__ import annotations
@@ -14,11 +17,23 @@ from napari_sam.errors import ConfigError
 from napari_sam.model.config import VitConfig
 from napari_sam.model.layers import LayerNorm2d, MlpBlock
 
+ROWS_AT_ONCE = 4
+"""Rows of tokens that a CPU brings through a layer at once. For an image of 64 x 64 tokens their attention logits to
+all tokens, of one head, take 4 MB; two rows and eight were slower."""
 
-def split_windows(x: Tensor, size: int) -> Tensor:
-    """Windows (B n, size, size, C) of a (B, H, W, C) map, zero-padded at the right and bottom to whole windows."""
+
+def split_windows(x: Tensor, size: int, padding: Tensor | None = None) -> Tensor:
+    """Windows (B n, size, size, C) of a (B, H, W, C) map, padded at the right and bottom to whole windows.
+
+    `padding` (C,) is what the padding holds; left out, it is zero.
+    """
     height, width = x.shape[1:3]
-    x = F.pad(x, (0, 0, 0, -width % size, 0, -height % size))
+    if padding is None:
+        x = F.pad(x, (0, 0, 0, -width % size, 0, -height % size))
+    elif width % size or height % size:
+        padded = padding.expand(len(x), height + -height % size, width + -width % size, -1).clone()
+        padded[:, :height, :width] = x
+        x = padded
     rows, columns = x.shape[1] // size, x.shape[2] // size
     x = x.reshape(-1, rows, size, columns, size, x.shape[3])
     return x.transpose(2, 3).flatten(0, 2)
@@ -112,16 +127,37 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, h, w, width) tokens, updated."""
-        x = x + self._attend(self.norm1(x))
+        height = x.shape[1]
+        on_cpu = x.device.type == "cpu"
+        rows = ROWS_AT_ONCE if on_cpu else height
+        if self.window_size is None:
+            mixed = self._mix_all(x, rows)
+        else:
+            size = self.window_size
+            bands = x.split(size if on_cpu else height, dim=1)
+            mixed = torch.cat([self._mix_windows(band, size) for band in bands], dim=1)
+        parts = zip(x.split(rows, dim=1), mixed.split(rows, dim=1), strict=True)
+        return torch.cat([self._finish(part, values) for part, values in parts], dim=1)
+
+    def _mix_all(self, x: Tensor, rows: int) -> Tensor:
+        """For each token of (B, h, w, width) the values of the whole image that it attends to, `rows` at a time."""
+        q, k, v = torch.cat([self.attn.project(self.norm1(part)) for part in x.split(rows, dim=1)], dim=3)
+        mixed = [self.attn.mix(part, k, v, first_row=i * rows) for i, part in enumerate(q.split(rows, dim=2))]
+        return torch.cat(mixed, dim=1)
+
+    def _mix_windows(self, x: Tensor, size: int) -> Tensor:
+        """For each token of (B, h, w, width) the values of its window that it attends to."""
+        height, width = x.shape[1:3]
+        # Padding is attended to like any token: the published weights were trained so. It need not be computed, though:
+        # all of it has the keys and values of a token of zeros.
+        qkv = split_windows(self.attn.qkv(self.norm1(x)), size, padding=self.attn.qkv(x.new_zeros(x.shape[3])))
+        return join_windows(self.attn.mix(*self.attn.split_heads(qkv)), height, width)
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Tokens `x` after the values they attended to were added, and the MLP."""
+        x = x + self.attn.proj(mixed)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
-
-    def _attend(self, x: Tensor) -> Tensor:
-        if self.window_size is None:
-            out: Tensor = self.attn(x)
-            return out
-        # Padding is attended to like any token: the published weights were trained so.
-        return join_windows(self.attn(split_windows(x, self.window_size)), x.shape[1], x.shape[2])
 
 
 class Attention(nn.Module):
@@ -135,22 +171,38 @@ class Attention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, side, side, width) tokens, each a mix of all values."""
-        batch, side, _, width = x.shape
-        qkv = self.qkv(x).reshape(batch, side * side, 3, self.heads, 1, width // self.heads)
-        heads = qkv.permute(3, 2, 0, 4, 1, 5)  # (heads, 3, B, 1, side^2, width / heads)
-        # One head at a time: the position bias of all heads of a global block takes more memory than the weights.
-        mixed = [F.scaled_dot_product_attention(q, k, v, attn_mask=self._position_bias(q, side)) for q, k, v in heads]
-        out: Tensor = self.proj(torch.cat(mixed, dim=-1).reshape(batch, side, side, width))
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of (B, h, w, width) tokens: (3, B, heads, h, w, c)."""
+        return self.split_heads(self.qkv(x))
+
+    def split_heads(self, qkv: Tensor) -> Tensor:
+        """(B, h, w, 3 width) as (3, B, heads, h, w, c)."""
+        out: Tensor = qkv.unflatten(3, (3, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)
         return out
 
-    def _position_bias(self, q: Tensor, side: int) -> Tensor:
-        """What relative positions add to the attention logits of queries (B, 1, side^2, c): (B, 1, side^2, side^2)."""
-        q = q.reshape(-1, side, side, q.shape[3])
-        by_row = torch.einsum("bhwc,hkc->bhwk", q, _by_distance(self.rel_pos_h))  # k: row of the key
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, *, first_row: int = 0) -> Tensor:
+        """The values that queries (B, heads, h, w, c) attend to: (B, h, w, width).
+
+        Keys and values (B, heads, side, side, c) are of the whole square, the queries of its rows from `first_row` on.
+        """
+        mixed = []
+        # One head at a time: the position bias of all heads of a global block takes more memory than the weights.
+        for queries, keys, values in zip(
+            q.unbind(1), k.flatten(2, 3).unbind(1), v.flatten(2, 3).unbind(1), strict=True
+        ):
+            bias = self._position_bias(queries, first_row)
+            of_head = F.scaled_dot_product_attention(
+                queries.flatten(1, 2)[:, None], keys[:, None], values[:, None], attn_mask=bias[:, None]
+            )
+            mixed.append(of_head.view(queries.shape))
+        return torch.cat(mixed, dim=-1)
+
+    def _position_bias(self, q: Tensor, first_row: int) -> Tensor:
+        """What relative positions add to the attention logits of queries (B, h, w, c): (B, h w, side^2)."""
+        rows = _by_distance(self.rel_pos_h)[first_row : first_row + q.shape[1]]
+        by_row = torch.einsum("bhwc,hkc->bhwk", q, rows)  # k: row of the key
         by_column = torch.einsum("bhwc,wkc->bhwk", q, _by_distance(self.rel_pos_w))  # k: column of the key
-        return (by_row[..., :, None] + by_column[..., None, :]).reshape(-1, 1, side * side, side * side)
+        return (by_row[..., :, None] + by_column[..., None, :]).flatten(3, 4).flatten(1, 2)
 
 
 def _by_distance(table: Tensor) -> Tensor:

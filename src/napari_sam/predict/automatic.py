@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import ConfigError
 from napari_sam.geometry import Box, Mask, crop_boxes, layer_point_grids
+from napari_sam.predict.adaptive import iter_adaptive, looks_at
 from napari_sam.predict.config import AutoMaskConfig
 from napari_sam.predict.decoding import iter_answers
 from napari_sam.predict.devices import Precision
-from napari_sam.predict.embedding import ImageEmbedding, check_image, embed_image
+from napari_sam.predict.embedding import ImageEmbedding, check_image, embed_image, require_finite
 from napari_sam.predict.filtering import (
     is_cut_by_crop,
     mask_and_stability,
@@ -104,7 +105,15 @@ def _masks_of_crop(
         kept = _iter_regions(model, embedding, embedding.instances, config)
     else:
         points_in_crop, prompt = _points(embedding, grid, config)
-        kept = _iter_prompted(model, embedding, points_in_crop, prompt, config, precision)
+
+        def ask(points_xy: NDArray[np.float64]) -> Iterator[Mask]:
+            return _iter_prompted(model, embedding, points_xy, prompt, config, precision)
+
+        if config.prompts == "adaptive":
+            looks = looks_at(embedding.embedding, embedding.frame, points_in_crop)
+            kept = iter_adaptive(ask, points_in_crop, looks, pred_iou_thresh=config.pred_iou_thresh)
+        else:
+            kept = ask(points_in_crop)
     masks = [mask.shifted(crop.x0, crop.y0, size) for mask in kept]
     masks = [mask for mask in masks if not is_cut_by_crop(mask.box, crop, size)]
     return without_duplicates(
@@ -131,6 +140,7 @@ def _iter_prompted(
         model, embedding, prompts, multimask=True, batch_size=config.points_per_batch, precision=precision
     ):
         iou = answers.predicted_iou
+        require_finite(iou, model, "the predicted IoU")
         chosen = _confident(iou, config)  # (p, M)
         # The predicted IoU is looked at first: most masks are never made, or never leave the device.
         sets = torch.nonzero(chosen)[:, 0] + answers.part.start
@@ -194,7 +204,7 @@ def _points(
     embedding: ImageEmbedding, grid: NDArray[np.float64], config: AutoMaskConfig
 ) -> tuple[NDArray[np.float64], str]:
     """Points (N, 2) to prompt a crop with, in its pixels, and the word for where they come from."""
-    if config.prompts == "grid" or embedding.proposals is None:
+    if config.prompts in ("grid", "adaptive") or embedding.proposals is None:
         height, width = embedding.frame.image_size
         return grid * (width, height), "grid"
     points = proposal_points(

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from napari_sam.errors import ConfigError
 
-PromptSource = Literal["auto", "grid", "proposals", "instances"]
+PromptSource = Literal["auto", "grid", "adaptive", "proposals", "instances"]
 MaskChoice = Literal["all", "best"]
 
 
@@ -18,8 +18,9 @@ class AutoMaskConfig:
     """How masks are asked for and which are kept (Kirillov et al. 2023, appendix B), with the published defaults."""
 
     prompts: PromptSource = "auto"
-    """What asks for masks: points on a regular "grid", or the "proposals" of the model's proposal head; "instances"
-    takes the regions of its instance head without asking the decoder. "auto": the last of these that the model has."""
+    """What asks for masks: points on a regular "grid"; "adaptive" asks every fourth of them first and finer ones only
+    where the answer is not known yet; the "proposals" of the model's proposal head; "instances" takes the regions of
+    its instance head without asking the decoder. "auto": the last of these that the model has, or the whole grid."""
     points_per_side: int = 32
     """Points along each side of the grid; the grid has this number squared."""
     points_per_batch: int = 64

@@ -180,19 +180,19 @@ def iter_answers(
     shares_work = model.device.type == "cpu" and one_dense and isinstance(sam.mask_decoder, MaskDecoder)
     with torch.inference_mode():
         image_pe = sam.prompt_encoder.get_dense_pe()  # (1, C, h, w)
-        shared = None
-        if shares_work and len(prompts) > 0:
-            shared = PreparedImage(sam.mask_decoder, embedding.embedding, image_pe, embed(slice(0, 1))[1])
+    shared: PreparedImage | None = None
 
     def answer(part: slice) -> Answers:
+        nonlocal shared
         with torch.inference_mode(), autocast(model.device, precision):
             sparse, dense = embed(part)
-            if shared is not None:
+            if shares_work:
+                shared = shared or PreparedImage(sam.mask_decoder, embedding.embedding, image_pe, dense[:1])
                 return _shared_answers(shared, part, sparse, multimask=multimask)
             logits, iou = sam.mask_decoder(embedding.embedding, image_pe, sparse, dense, multimask_output=multimask)
         return Answers(part, iou.float(), logits.float().__getitem__)
 
-    size = batch_size if shared is None else min(batch_size, PROMPTS_AT_ONCE)
+    size = min(batch_size, PROMPTS_AT_ONCE) if shares_work else batch_size
     instances = embedding.instances
     regions = None if instances is None else instances.answers_for(prompts, embedding.frame)
     for _, answers in iter_batches(len(prompts), size, answer):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from napari_sam.errors import ImageError, PromptError
+from napari_sam.errors import CheckpointError, ImageError, PromptError
 from napari_sam.geometry import ModelFrame
 from napari_sam.predict.devices import Precision, autocast
 from napari_sam.predict.instances import InstanceMap, find_instances
@@ -89,12 +89,27 @@ def embed_image(model: SamModel, image: np.ndarray, *, precision: Precision = "a
 def with_heads(model: SamModel, embedding: Tensor, frame: ModelFrame) -> ImageEmbedding:
     """What the encoder made, (1, C, h, w) float32 on the model's device, with all that the model's heads see in it."""
     sam = model.sam
+    require_finite(embedding, model, "the image embedding")
     with torch.no_grad():
         centres = None if sam.proposal_head is None else sam.proposal_head(embedding)[0, 0]  # (2h, 2w)
         instances = None
         if sam.instance_head is not None and centres is not None:
             instances = find_instances(sam.instance_head, embedding, centres, frame)
+    if centres is not None:
+        require_finite(centres, model, "the proposals")
+    if instances is not None:
+        require_finite(torch.from_numpy(instances.ratings), model, "the ratings of the instance head")
     return ImageEmbedding(embedding, frame, centres, model.name, instances)
+
+
+def require_finite(values: Tensor, model: SamModel, what: str) -> None:
+    """Raise CheckpointError if a network gave NaN or infinity: no filter lets such a mask through, so that an image
+    would look empty that is not."""
+    if not bool(torch.isfinite(values).all()):
+        raise CheckpointError(
+            f"{what} by model {model.name!r} on {model.device} holds NaN or infinity; its weights are damaged, or "
+            "numbers of 16 bits are too small for it: verify the checkpoint, or use device cpu."
+        )
 
 
 def check_image(image: np.ndarray) -> None:

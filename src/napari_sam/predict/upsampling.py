@@ -8,6 +8,7 @@ a window of the image needs only some of their columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -90,6 +91,7 @@ class LogitUpsampler:
         return AxisTaps(np.minimum(rows.indices, last) - first, rows.weights, rows.last).apply(wide, axis=0)
 
 
+@lru_cache(maxsize=64)  # a click asks for those of its window again and again; they are some KB
 def _axis_taps(low: int, model: int, filled: int, size: int) -> AxisTaps:
     """Taps on `low` logits, over a frame of `model` pixels of which the image fills `filled`, for `size` pixels."""
     # torch itself says how it interpolates: the operation is linear, so its answers to unit vectors are its matrix.
@@ -101,4 +103,6 @@ def _axis_taps(low: int, model: int, filled: int, size: int) -> AxisTaps:
     reach = first + np.arange((last - first).max() + 1)[:, None]  # (K, size)
     indices = np.minimum(reach, low - 1)
     weights = np.where(reach < low, np.take_along_axis(matrix, indices, axis=0), np.float32(0))
+    for shared in (indices, weights, last):
+        shared.setflags(write=False)
     return AxisTaps(indices, weights, last)
