@@ -8,12 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiling_synthetic import Picture, blobs, key_of, make_segment, reprompt, segment
+from tiling_synthetic import Picture, blobs, key_of, reprompt, segment
 
 from napari_sam.errors import OutputError, TilingError
 from napari_sam.geometry import Mask
@@ -250,43 +249,14 @@ def test_a_full_disk_ends_the_run_instead_of_failing_every_tile(tmp_path, plan, 
         assert ledger.tiles.failures() == {}
 
 
-@dataclass(frozen=True)
-class MakesDyingSegment:
-    """Ends its process without a word, as the system does when memory runs out."""
-
-    def __call__(self):
-        return lambda pixels: os._exit(9)
-
-
-def test_worker_processes_give_the_same_bytes(tmp_path, plan, undisturbed):
-    with opened(tmp_path / "run", plan) as ledger:
-        summary = run_tiles(
-            PICTURE.read, plan, None, ledger, make_segment=make_segment, workers=2, executor="processes"
-        )
-        assert summary.is_complete
-        merge_tiles(ledger, plan, PICTURE.read, reprompt, CONFIG)
-    assert files(tmp_path / "run") == undisturbed
-
-
-def test_a_worker_process_that_dies_is_named(tmp_path, plan):
-    with (
-        opened(tmp_path, plan) as ledger,
-        pytest.raises(
-            TilingError, match=r"a worker process died .* fewer workers or smaller tiles: finished tiles are kept"
-        ),
-    ):
-        run_tiles(PICTURE.read, plan, None, ledger, make_segment=MakesDyingSegment(), executor="processes")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"segment": segment, "workers": 0}, r"workers must be at least 1, got 0"),
-        ({"segment": None}, r'"threads" needs a segment function, got None'),
-        ({"segment": segment, "executor": "processes"}, r'"processes" needs make_segment'),
-        ({"segment": segment, "executor": "dask"}, r"executor must be \"threads\" or \"processes\", got 'dask'"),
+        ({"segment": None}, r"in this process needs a segment function, got None"),
+        ({"segment": None, "cluster": object()}, r"a cluster needs make_segment"),
     ],
-    ids=["workers", "threads", "processes", "executor"],
+    ids=["workers", "no function", "no maker"],
 )
 def test_arguments_that_do_not_fit_are_refused(tmp_path, plan, arguments, message):
     with opened(tmp_path, plan) as ledger, pytest.raises(TilingError, match=message):

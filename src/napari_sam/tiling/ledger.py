@@ -128,7 +128,7 @@ class Ledger:
             for stage in STAGES:
                 self.stage_folder(stage).mkdir(exist_ok=True)
                 for partial in self.stage_folder(stage).glob("*.partial"):
-                    partial.unlink()
+                    partial.unlink(missing_ok=True)  # a worker of a run that was killed may be about to do so
         write_bytes(self.folder / "manifest.json", _manifest(self.key).encode())
 
 

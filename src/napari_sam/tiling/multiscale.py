@@ -8,6 +8,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+ZSTD_LEVEL = 3
 _SMALLEST_LEVEL_PX = 512
 
 
@@ -43,7 +44,7 @@ def create_level(
         dtype=dtype,
         chunks=(*flat, *chunks),
         shards=(*flat, *shards),
-        compressors=ZstdCodec(level=3),  # one fixed setting: the same labels give the same bytes
+        compressors=ZstdCodec(level=ZSTD_LEVEL),  # one fixed setting: the same labels give the same bytes
         fill_value=0,
         dimension_names=[*leading_axes.lower(), "y", "x"],
     )

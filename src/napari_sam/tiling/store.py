@@ -31,8 +31,16 @@ CACHE_BYTES = 64 << 20
 """Run lengths kept in memory while neighbouring tiles are compared or painted."""
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write named arrays as an .npz archive; equal arrays give equal bytes, whenever and wherever they are written."""
+def write_arrays(path: Path, arrays: Mapping[str, Array], *, shared: bool = False) -> None:
+    """Write named arrays as an .npz archive; equal arrays give equal bytes, whenever and wherever they are written.
+
+    `shared`: several processes may write this file at once, see `write_bytes`.
+    """
+    write_bytes(path, archive_of(arrays), shared=shared)
+
+
+def archive_of(arrays: Mapping[str, Array]) -> bytes:
+    """The .npz archive of named arrays."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
@@ -42,7 +50,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
             content = io.BytesIO()
             np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
             archive.writestr(member, content.getvalue(), compresslevel=1)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
@@ -140,8 +148,9 @@ class StoredMasks:
             prompt=str(self.prompts[index]),
         )
 
-    def write(self, path: Path) -> None:
-        write_arrays(path, {field.name: getattr(self, field.name) for field in fields(self)})
+    def columns(self) -> dict[str, Array]:
+        """The columns by name, as they are written."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def read(cls, path: Path) -> StoredMasks:
@@ -161,7 +170,8 @@ class TileStore:
 
     def write(self, index: int, masks: Sequence[Mask]) -> None:
         """Record a tile as finished; `masks` are in whole-image pixels, an earlier failure is forgotten."""
-        StoredMasks.of(masks, self.image_size).write(self.path(index))
+        # A worker that was taken for dead may write it at the same time as the one in its place.
+        write_arrays(self.path(index), StoredMasks.of(masks, self.image_size).columns(), shared=True)
         self._failure_path(index).unlink(missing_ok=True)
 
     def read(self, index: int) -> StoredMasks:
@@ -182,7 +192,7 @@ class TileStore:
     def write_failure(self, index: int, text: str) -> None:
         """Record that a tile failed, and why; it is tried again by the next run. A damaged file of it goes."""
         self.path(index).unlink(missing_ok=True)
-        write_bytes(self._failure_path(index), text.encode())
+        write_bytes(self._failure_path(index), text.encode(), shared=True)
 
     def failures(self) -> dict[int, str]:
         """Why each failed tile failed, by index."""

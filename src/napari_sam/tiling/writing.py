@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from napari_sam.errors import OutputError
 
@@ -36,18 +37,26 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """A temporary name beside `path`; what is written there becomes `path` when the block ends well.
 
     Missing parent folders are made. An existing file is replaced in one step at the end; after any error it is as
     it was, and the temporary file is gone.
+
+    Parameters
+    ----------
+    path : Path
+    shared : bool
+        Several processes may write the same content at once: each under a name of its own. What a killed one leaves is
+        not found by the next write, so this is for folders that somebody tidies.
 
     Raises
     ------
     OutputError
         If `path` is a folder, or on any refusal of the operating system (full disk, no permission, ...).
     """
-    partial = path.with_name(f"{path.name}.partial")
+    unique = f".{uuid4().hex}" if shared else ""
+    partial = path.with_name(f"{path.name}{unique}.partial")
     with output_errors(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -60,9 +69,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that at any instant it is either complete on the disk or not there; OutputError if that fails."""
-    with atomic_path(path) as partial:
+def write_bytes(path: Path, content: bytes, *, shared: bool = False) -> None:
+    """Write a file so that at any instant it is either complete on the disk or not there; OutputError if that fails.
+
+    `shared`: as of `atomic_path`.
+    """
+    with atomic_path(path, shared=shared) as partial:
         partial.write_bytes(content)
 
 

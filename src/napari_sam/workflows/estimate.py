@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import sys
 import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import imagecodecs
 
 from napari_sam.geometry import Mask, Tile
 from napari_sam.tiling import MergedObjects, Read, Segment, TilePlan
 from napari_sam.tiling.labels import paint_labels
-from napari_sam.tiling.run import in_image
+from napari_sam.tiling.multiscale import ZSTD_LEVEL
+from napari_sam.tiling.store import StoredMasks, archive_of
+from napari_sam.tiling.tile_job import in_image
 
 SAMPLE_TILES = 2
 OBJECT_BYTES = 250
 """Memory of an object outside of its mask: a row of the table and of the merge's columns."""
-MASK_BYTES = 600
-"""Disk of a mask in the ledger: run lengths of some tens of rows, and its scores."""
+ROW_BYTES = 40
+"""Disk of a row of the merged table in the ledger."""
+METADATA_BYTES = 10_000
+"""Disk of what describes labels and ledger, however large these are."""
 WRITER_BYTES = 3 * 2048 * 2048 * 4
 """Memory of the label writer: a few shards."""
-PYRAMID = 4 / 3
+PYRAMID = 1.8
+"""Disk of all levels, as a multiple of the first: labels are mostly contours, of which each level has half."""
 MERGE_SHARE = 1.1
 """All stages together, as a multiple of the tiles' time."""
 WRITE_SECONDS = 2e-8
@@ -43,7 +50,7 @@ class Estimate:
     def as_text(self) -> str:
         """One line for a terminal."""
         return (
-            f"about {_duration(self.seconds)}, {self.memory_mb:,.0f} MB of memory, {self.disk_mb:,.0f} MB on disk, "
+            f"about {_duration(self.seconds)}, {self.memory_mb:,.0f} MB of memory, {_few(self.disk_mb)} MB on disk, "
             f"{self.objects:,} objects (from {self.tiles_timed} tiles)"
         )
 
@@ -88,6 +95,7 @@ def estimate_run(
     count = sum(tile.step == 1 for tile in plan.kept)
     objects = round(sum(_owned(sample) for sample in samples) / n * count)
     label_bytes = sum(_compressed(sample) for sample in samples) / n
+    record_bytes = sum(_recorded(sample) for sample in samples) / n
     # The first tile also warms caches and allocators up.
     per_tile = min((sample.seconds for sample in samples), default=0.0)
     peak = peak_rss_bytes()
@@ -95,7 +103,8 @@ def estimate_run(
     height, width = plan.image_size
     return Estimate(
         memory_mb=(peak + more + WRITER_BYTES + objects * OBJECT_BYTES) / 1e6,
-        disk_mb=(label_bytes * count * PYRAMID + objects * MASK_BYTES) / 1e6,
+        disk_mb=(label_bytes * count * PYRAMID + record_bytes * len(plan.kept) + objects * ROW_BYTES + METADATA_BYTES)
+        / 1e6,
         seconds=per_tile * tiles_left / min(workers, max(tiles_left, 1)) * MERGE_SHARE + height * width * WRITE_SECONDS,
         objects=objects,
         tiles_timed=len(samples),
@@ -111,6 +120,10 @@ def sample_tiles(tiles: Sequence[Tile]) -> Sequence[Tile]:
 
 def peak_rss_bytes() -> int:
     """Largest resident memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, whose rusage of a new process begins at the peak of the one that started it
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
     if sys.platform == "win32":
         import psutil
 
@@ -133,7 +146,17 @@ def _owned(sample: TileSample) -> int:
 def _compressed(sample: TileSample) -> float:
     """Bytes of the labels of a tile's core after compression."""
     objects = MergedObjects.from_masks(sample.masks, _far_corner(sample.tile))
-    return float(len(zlib.compress(paint_labels(objects, sample.tile.core).tobytes(), 3)))
+    return float(len(imagecodecs.zstd_encode(paint_labels(objects, sample.tile.core).tobytes(), level=ZSTD_LEVEL)))
+
+
+def _recorded(sample: TileSample) -> int:
+    """Bytes of the tile's file in the ledger."""
+    return len(archive_of(StoredMasks.of(sample.masks, _far_corner(sample.tile)).columns()))
+
+
+def _few(number: float) -> str:
+    """With decimals where it would be 0 or nearly so without."""
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2f}"
 
 
 def _duration(seconds: float) -> str:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-
-from napari_sam.geometry import Mask, Tile
-from napari_sam.model import load_model
-from napari_sam.predict import AutoMaskConfig, generate_masks
+from napari_sam.geometry import Tile
 from napari_sam.tiling import Ledger, Progress, RunSummary, Segment, run_tiles
-from napari_sam.tiling.run import TileJob
+from napari_sam.tiling.tile_job import TileJob
 from napari_sam.tiling.watch import RunWatch
+from napari_sam.workflows.cluster import open_cluster
 from napari_sam.workflows.estimate import Estimate, TileSample, peak_rss_bytes, sample_tiles
 from napari_sam.workflows.planning import SegmentPlan
 from napari_sam.workflows.stages import Stages, Stopped
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 STAGE = "tiles"
 ESTIMATED_ABOVE_TILES = 8
@@ -65,32 +65,32 @@ def run_tile_stage(
     """
     tell = partial(stages.tell, STAGE)
     with stages.stage(STAGE):
-        samples, predicted = ([], None) if watch else _run_samples(job, ledger, stages, tell)
+        samples, predicted = ([], None) if watch or job.config.scheduler else _run_samples(job, ledger, stages, tell)
         if predicted is not None and on_estimate is not None:
             on_estimate(predicted)
-        own_models = job.config.executor == "processes"
-        summary = run_tiles(
-            job.plane.read,
-            job.tiles,
-            None if own_models else job.segment_tile,
-            ledger,
-            make_segment=make_segment if own_models else None,
-            workers=job.config.workers,
-            executor=job.config.executor,
-            progress=tell,
-            should_stop=stages.should_stop,
-            watch=watch,
-        )
+        with _workers(job, ledger) as cluster:
+            summary = run_tiles(
+                job.plane.read,
+                job.tiles,
+                None if cluster else job.segment_tile,
+                ledger,
+                make_segment=make_segment if cluster else None,
+                workers=job.config.workers,
+                cluster=cluster,
+                progress=tell,
+                should_stop=stages.should_stop,
+                watch=watch,
+            )
     if summary.interrupted:
         raise Stopped(f"after {summary.finished} of {summary.tiles} tiles")
     return TileRun(replace(summary, reused=summary.reused - len(samples)), predicted)
 
 
-def segment_function(
-    model: str | os.PathLike[str], device: str, automatic: AutoMaskConfig
-) -> Callable[[NDArray[Any]], list[Mask]]:
-    """The segment function of a worker process."""
-    return partial(generate_masks, load_model(model, device=device), config=automatic)
+def _workers(job: SegmentPlan, ledger: Ledger) -> AbstractContextManager[Client | None]:
+    """The cluster of a run; None for a run in this process, or where nothing is left to segment."""
+    if all(ledger.tiles.path(tile.index).exists() for tile in job.tiles.kept):
+        return nullcontext()
+    return open_cluster(job.config)
 
 
 def _run_samples(

@@ -1,0 +1,87 @@
+"""The main job with several workers: the bytes of a single process, however the workers are had."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+import tifffile
+import torch
+
+from napari_sam.errors import ConfigError
+from napari_sam.workflows import SegmentConfig, segment
+from napari_sam.workflows.cluster import open_cluster, segment_maker
+from napari_sam.workflows.planning import torch_threads
+from workflows.workflows_scenes import KEEP_ALL, TILES, digest, scene, tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cluster")
+    tifffile.imwrite(folder / "image.tif", scene((150, 170)), photometric="rgb")
+    tiny_checkpoint(folder / "tiny.safetensors")
+    return folder
+
+
+def outcome(place, name: str, **settings):
+    output = place / name / "out.ome.zarr"
+    table = output.with_name("t.csv")
+    result = segment(
+        place / "image.tif",
+        output,
+        place / "tiny.safetensors",
+        tiling=TILES,
+        config=SegmentConfig(**settings),
+        table=table,
+    )
+    assert result.is_complete
+    assert len(result.objects) > 3
+    return digest(output), digest(table)
+
+
+def test_threads_and_processes_give_the_same_bytes_as_one_process(place):
+    alone = outcome(place, "alone")
+    assert outcome(place, "threads", workers=2, executor="threads") == alone
+    with open_cluster(SegmentConfig(workers=2)) as cluster:  # as for workers=2 and nothing else
+        assert outcome(place, "cluster", scheduler=cluster.scheduler.address) == alone
+        assert listening_addresses() <= {"127.0.0.1", "::1"}  # open to this machine only
+
+
+def listening_addresses() -> set[str]:
+    """Of this process and its children."""
+    mine = psutil.Process()
+    connections = [c for p in (mine, *mine.children(recursive=True)) for c in p.net_connections(kind="inet")]
+    found = [connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN]
+    assert len(found) >= 3
+    return set(found)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        ("tcp://127.0.0.1:1", r"no dask scheduler answers at tcp://127.0.0.1:1 within 0.2 s .*tcp://HOST:8786"),
+        ("none.json", r"there is no scheduler file none.json; start the scheduler first"),
+        ("nowhere:what", r"no dask scheduler answers at nowhere:what"),
+    ],
+    ids=["nobody", "no file", "no address"],
+)
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch, scheduler, message):
+    monkeypatch.setattr("napari_sam.workflows.cluster.CONNECT_SECONDS", 0.2)
+    with pytest.raises(ConfigError, match=message), open_cluster(SegmentConfig(scheduler=scheduler)):
+        pass
+
+
+def test_workers_are_told_where_a_checkpoint_lies_and_with_how_many_threads_to_run(place, monkeypatch):
+    monkeypatch.chdir(place)
+    with torch_threads(3):
+        made = segment_maker("tiny.safetensors", "cpu", KEEP_ALL)
+    assert made.args == (str(place / "tiny.safetensors"), "cpu", KEEP_ALL, 3)
+    assert segment_maker("nano", "cpu", KEEP_ALL).args[0] == "nano"
+
+
+def test_threads_of_torch_are_as_before_afterwards():
+    before = torch.get_num_threads()
+    with torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    with torch_threads(None):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
