@@ -6,7 +6,8 @@
 
 The user clicks in the middle of an object, then in the middle of the largest error, until the IoU is 0.85 or five
 clicks are spent, and commits with Enter. An answer's latency is the time from the press of the mouse button until the
-mask is in its layer, the events of the window included. Cold: the window had to be embedded for it.
+mask is in its layer, the events of the window included. Cold: the window had to be embedded for it. Beside it stands
+what the whole process, drawing included, worked meanwhile: where that is less, the machine was busy with other things.
 """
 
 from __future__ import annotations
@@ -38,7 +39,16 @@ from napari_sam.workflows.interactive import AnnotationSession, Box, Click, firs
 
 GOOD_IOU, MOST_CLICKS, PATIENCE_S = 0.85, 5, 300
 SMALLEST_PX = 60
+LOOKED_AT = 20
 SIDE = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds of one answer: by the clock, and those the threads of this process were on a processor."""
+
+    wall: float
+    worked: float
 
 
 @dataclass
@@ -47,14 +57,14 @@ class Scores:
 
     clicks: list[int] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
-    cold_s: list[float] = field(default_factory=list)
-    warm_s: list[float] = field(default_factory=list)
+    cold: list[Spent] = field(default_factory=list)
+    warm: list[Spent] = field(default_factory=list)
 
     def report(self) -> str:
         lines = [
             f"{len(self.ious)} objects, {np.mean(self.clicks):.2f} clicks an object, mean IoU {np.mean(self.ious):.3f}",
-            _latency("cold", self.cold_s),
-            _latency("warm", self.warm_s),
+            _latency("cold", self.cold),
+            _latency("warm", self.warm),
             f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB",
         ]
         return "\n".join(lines)
@@ -105,18 +115,18 @@ class User:
             QApplication.processEvents()
             time.sleep(0.001)
 
-    def click(self, x: float, y: float, positive: bool) -> float:
-        """Click on a pixel of the image; seconds until the mask is shown."""
+    def click(self, x: float, y: float, positive: bool) -> Spent:
+        """Click on a pixel of the image; the time until the mask is shown."""
         control, keys = self.widget.control, Qt.KeyboardModifier
         world = control.placed.layer.data_to_world((y, x))
         view = self.canvas.view
         column, row = (view.transform * view.scene.transform).map([world[1], world[0]])[:2]
         modifiers = keys.ControlModifier if positive else keys.ControlModifier | keys.ShiftModifier
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         place = QPoint(round(float(column)), round(float(row)))
         QTest.mouseClick(self.canvas.native, Qt.MouseButton.LeftButton, modifiers, place)
         self.wait(lambda: control.current is not None and control.current.mask is not None)
-        return time.perf_counter() - began
+        return Spent(time.perf_counter() - began, time.process_time() - worked)
 
     def key(self, key: Any) -> None:
         QTest.keyClick(self.canvas.native, key)
@@ -138,8 +148,8 @@ class User:
             plane, view_step = (), control.view_step
             question = control.session.hover_question(Click((x0 + x, y0 + y), positive), plane, view_step)
             is_cold = control.store.peek(first_window(control.store, question)) is None
-            seconds = self.click(x0 + x, y0 + y, positive)
-            (self.scores.cold_s if is_cold else self.scores.warm_s).append(seconds)
+            spent = self.click(x0 + x, y0 + y, positive)
+            (self.scores.cold if is_cold else self.scores.warm).append(spent)
             mask, clicks = control.current.mask, clicks + 1
             box = Box(x0, y0, x0 + truth.shape[1], y0 + truth.shape[0])
             shown = mask.window(box)
@@ -167,15 +177,23 @@ def _next_click(truth: np.ndarray, shown: np.ndarray) -> tuple[int, int, bool]:
     return place
 
 
-def pairs(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(image, labels) of the folder, in order of their names."""
-    found = []
-    for image in sorted(folder.rglob("*.image.*")):
-        labels = next(image.parent.glob(image.name.split(".image.")[0] + ".labels.*"))
-        found.append(
-            (np.squeeze(np.asarray(open_image(image).levels[0][:])), np.squeeze(open_image(labels).levels[0][:]))
-        )
-    return found
+def pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Paths (image, labels) of the folder, in order of their names."""
+    images = sorted(folder.rglob("*.image.*"))
+    return [(image, next(image.parent.glob(image.name.split(".image.")[0] + ".labels.*"))) for image in images]
+
+
+def read(pair: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray]:
+    """(image, labels)."""
+    image, labels = (np.squeeze(np.asarray(open_image(path).levels[0][:])) for path in pair)
+    return image, labels
+
+
+def crowded(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Of some pairs drawn at random, always the same, the one with the most objects."""
+    found = pairs(folder)
+    drawn = np.random.default_rng(0).permutation(len(found))[:LOOKED_AT]
+    return max((read(found[i]) for i in drawn), key=lambda pair: len(np.unique(pair[1])))
 
 
 def objects_of(labels: np.ndarray, rng: np.random.Generator, count: int) -> list[tuple[np.ndarray, int, int]]:
@@ -193,10 +211,11 @@ def objects_of(labels: np.ndarray, rng: np.random.Generator, count: int) -> list
 
 def annotate_folder(user: User, folder: Path, count: int, place: Path) -> None:
     rng, images = np.random.default_rng(0), pairs(folder)
-    images = [images[i] for i in rng.permutation(len(images))]
     each = max(1, -(-count // min(len(images), 10)))
-    for number, (image, labels) in enumerate(images):
+    for number, i in enumerate(rng.permutation(len(images))):
+        image, labels = read(images[i])
         left = count - len(user.scores.ious)
+        print(f"image {number}: {images[i][0].name}, {left} objects left", flush=True)
         if left <= 0:
             return
         # From the top: napari's software renderer fails on labels whose image below them was removed first.
@@ -212,7 +231,7 @@ def annotate_folder(user: User, folder: Path, count: int, place: Path) -> None:
 
 def annotate_pyramid(user: User, folder: Path, count: int, place: Path) -> None:
     rng = np.random.default_rng(0)
-    image, labels = max(pairs(folder), key=lambda pair: len(np.unique(pair[1])))
+    image, labels = crowded(folder)
     levels = [Repeated(image, SIDE, 2**k) for k in range(7)]
     user.viewer.add_image(levels, name="huge", multiscale=True, rgb=image.ndim == 3, contrast_limits=(0, 255))
     user.start(place / "huge.jsonl")
@@ -230,7 +249,7 @@ def annotate_pyramid(user: User, folder: Path, count: int, place: Path) -> None:
 
 def session_to_be_killed(user: User, folder: Path, place: Path) -> None:
     """Annotates for ever; after each act writes down what the labels are by now."""
-    image, labels = max(pairs(folder), key=lambda pair: len(np.unique(pair[1])))
+    image, labels = crowded(folder)
     user.viewer.add_image(image, name="image", rgb=image.ndim == 3)
     user.start(place / "killed.jsonl")
     session, rng = user.widget.control.session, np.random.default_rng(os.getpid())
@@ -255,6 +274,8 @@ def _state(session: AnnotationSession) -> str:
 
 def kill_sessions(arguments: argparse.Namespace) -> None:
     rng, lost = random.Random(0), 0
+    image, _ = crowded(arguments.data)
+    axes = "YXS" if image.ndim == 3 else "YX"
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         command = [sys.executable, __file__, "--data", str(arguments.data), "--to-be-killed", str(place)]
@@ -267,8 +288,6 @@ def kill_sessions(arguments: argparse.Namespace) -> None:
             process.kill()
             process.wait()
             known = (place / "acts").read_text().splitlines()[-1]
-            image, _ = max(pairs(arguments.data), key=lambda pair: len(np.unique(pair[1])))
-            axes = "YXS" if image.ndim == 3 else "YX"
             with AnnotationSession.resume(place / "killed.jsonl", AnnotatedImage.open(image, axes=axes)) as session:
                 states = [_state(session)]
                 # The act that the kill met may be in the journal already, or not: one step either way.
@@ -291,11 +310,15 @@ def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _latency(name: str, seconds: list[float]) -> str:
-    if not seconds:
+def _latency(name: str, spent: list[Spent]) -> str:
+    if not spent:
         return f"{name}: no answers"
-    median, high = (1000 * value for value in np.percentile(seconds, [50, 95]))
-    return f"{name}: {len(seconds)} answers, median {median:.0f} ms, 95th percentile {high:.0f} ms"
+    wall = 1000 * np.percentile([each.wall for each in spent], [50, 95])
+    worked = 1000 * np.percentile([each.worked for each in spent], [50, 95])
+    return (
+        f"{name}: {len(spent)} answers, median {wall[0]:.0f} ms (worked {worked[0]:.0f}), "
+        f"95th percentile {wall[1]:.0f} ms (worked {worked[1]:.0f})"
+    )
 
 
 def main() -> None:

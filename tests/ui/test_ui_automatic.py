@@ -77,7 +77,9 @@ def test_tiles_appear_as_they_are_finished_and_give_way_to_the_result(viewer, he
     held.let(3)
     wait_until_idle(widget, qtbot)
     assert "cells preview" not in viewer.layers
-    assert "cells objects" in viewer.layers
+    assert viewer.layers["cells objects"] is preview  # napari is held up by layers that come and go
+    assert preview.editable
+    assert viewer.layers.selection.active is preview
 
 
 def test_the_tiles_in_view_come_first(viewer, model, qtbot, monkeypatch):
@@ -314,3 +316,34 @@ def test_of_a_stack_the_plane_shown_is_segmented(viewer, model, qtbot):
     assert isinstance(labels, Labels)
     assert labels.data.shape == (1, 128, 128)
     assert tuple(labels.translate) == (3, 0, 0)
+
+
+def test_all_planes_of_a_stack_become_objects_with_one_label_in_each(viewer, model, qtbot):
+    stack = np.stack([picture()] * 3)
+    stack[2, :64] = 0
+    viewer.add_image(stack, rgb=True, name="stack", scale=(3, 1, 1), translate=(6, 0, 0))
+    viewer.dims.set_point(0, 9)
+    widget = open_widget(viewer)
+    assert widget.settings.linking.isHidden()
+    widget.settings.all_planes.setChecked(True)
+    run(widget, qtbot)
+    labels = viewer.layers["stack objects"]
+    np.testing.assert_array_equal(labels.data > 0, stack[..., 0] > 0)
+    np.testing.assert_array_equal(labels.data[0], labels.data[1])
+    np.testing.assert_array_equal(labels.data[2, 64:], labels.data[0, 64:])
+    assert (tuple(labels.scale), tuple(labels.translate)) == ((3, 1, 1), (6, 0, 0))
+    assert widget.status.text() == "16 objects in stack, linked over 3 planes."
+    row = labels.features[labels.features["index"] == labels.data[0, 5, 5]]
+    assert row["area_px"].item() == 2 * 16
+    widget.refilter.keep.click()
+    assert "save the layer instead" in widget.status.text()
+
+
+def test_a_single_plane_offers_no_linking(viewer, model, qtbot):
+    viewer.add_image(picture(), rgb=True, name="flat")
+    widget = open_widget(viewer)
+    widget.settings.all_planes.setChecked(True)
+    assert widget.settings.all_planes.isHidden()
+    assert not widget.settings.is_stack
+    run(widget, qtbot)
+    assert viewer.layers["flat objects"].data.shape == (128, 128)

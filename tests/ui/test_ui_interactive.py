@@ -37,6 +37,44 @@ def test_a_click_shows_a_mask_enter_commits_it_and_undo_takes_it_back(hands: Han
     assert labels_of(hands.viewer)[64, 64] == 1
 
 
+def test_the_mask_stays_while_the_next_answer_is_awaited(make_napari_viewer, qtbot, tmp_path):
+    viewer, segmenter = make_napari_viewer(show=True), ThresholdSegmenter()
+    viewer.add_image(discs(), name="cells")
+    hands = open_session(viewer, qtbot, tmp_path / "cells.jsonl", segmenter)
+    hands.click(64, 64)
+    before = viewer.layers["current object"].data.copy()
+    segmenter.go.clear()
+    hands.click(70, 64, CTRL | SHIFT, wait=False)
+    qtbot.wait(50)
+    assert hands.widget.control.current.mask is None
+    np.testing.assert_array_equal(viewer.layers["current object"].data, before)
+    hands.key(KEY.Key_Escape)  # given up: nothing of it stays
+    assert not np.any(viewer.layers["current object"].data)
+    segmenter.go.set()
+
+
+def test_a_click_draws_anew_only_what_it_changes(hands: Hands):
+    layers = hands.viewer.layers
+    names = ("current object", "cells prompts", "cells outlines")
+    drawn = dict.fromkeys(names, 0)
+
+    def count(event) -> None:
+        drawn[event.source.name] += 1
+
+    for name in names:
+        layers[name].events.set_data.connect(count)
+    hands.click(64, 64)
+    first = dict(drawn)
+    assert first["cells outlines"] == 0
+    assert first["current object"] > 0
+    hands.widget.control.show()  # nothing is new
+    assert drawn == first
+    hands.drag((180, 180), (204, 204))
+    assert drawn["cells outlines"] > 0
+    layers["cells"].translate = (5, 0)  # what lies on the image moves with it
+    assert layers["current object"].data_to_world((0, 0))[0] > 5
+
+
 def current_text(hands: Hands) -> str:
     return hands.widget.form.object_text.text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "model"))
 from tiny_checkpoints import TINY_CONV, entry_for, running_server, tiny_sam
 
 from napari_sam.model import registry, save_checkpoint
+from napari_sam.ui.automatic_form import SettingsPanel
+from napari_sam.ui.model_choice import ModelChoice
 from napari_sam.ui.models import COLUMNS, ModelsWidget
-from napari_sam.workflows.models import usable_models
+from napari_sam.workflows.models import add_own_model, forget_own_model, usable_models
 
 WAIT_MS = 60_000
 CONTENT = np.random.default_rng(0).bytes(600_000)
@@ -248,3 +251,36 @@ def test_closing_the_form_while_a_download_runs_ends_it_quietly(make_napari_view
     qtbot.waitUntil(lambda: job.is_stopping, timeout=WAIT_MS)
     qtbot.waitUntil(lambda: not job._worker.is_running, timeout=WAIT_MS)
     assert job.is_stopping
+
+
+def test_a_list_of_models_is_up_to_date_whenever_it_is_opened(qtbot, tmp_path):
+    choice = ModelChoice("Which one")
+    qtbot.addWidget(choice)
+    choice.fill()
+    assert choice.name == "nano"
+    paths = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
+    for path in paths:
+        save_checkpoint(path, tiny_sam(TINY_CONV), TINY_CONV)
+        add_own_model(path)
+    choice.showPopup()
+    choice.hidePopup()
+    assert [choice.itemText(row) for row in range(choice.count())] == ["nano", "one.safetensors", "two.safetensors"]
+    choice.setCurrentIndex(2)
+    for path in paths:
+        forget_own_model(path)
+    choice.showPopup()
+    choice.hidePopup()
+    assert choice.name == str(paths[1])  # what is chosen stays until something else is
+    assert [choice.itemText(row) for row in range(choice.count())] == ["nano", "two.safetensors"]
+
+
+def test_the_automatic_form_offers_what_is_here_and_fills_in_what_a_model_recommends(make_napari_viewer, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(path, tiny_sam(TINY_CONV), TINY_CONV, automatic_defaults={"pred_iou_thresh": 0.375})
+    add_own_model(path)
+    panel = SettingsPanel(make_napari_viewer(), ExitStack())
+    assert {panel.model.itemData(row) for row in range(panel.model.count())} == {"nano", str(path)}
+    panel.model.setCurrentIndex(panel.model.findData(str(path)))
+    assert panel.basic.values()["pred_iou_thresh"] == 0.375
+    panel.image.release()
+    panel.shapes.release()

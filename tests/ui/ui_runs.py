@@ -13,6 +13,7 @@ from napari_sam.geometry import Mask
 from napari_sam.model import SamModel, build_sam
 from napari_sam.ui import AutomaticSegmentation
 from napari_sam.workflows import planning, segmentation
+from napari_sam.workflows.stack import segment_stack
 from tiling import tiling_synthetic as synthetic
 from workflows.workflows_scenes import TINY, tiny_model
 
@@ -59,6 +60,11 @@ class Calls(list):
         return napari_sam.segment(image, output, tiny_model_with_heads(), **options)
 
 
+def segment_stack_with_tiny_model(image: Any, output: Any, *, model: str, **options: Any) -> Any:
+    """As `segment_stack`, with a network that needs no file."""
+    return segment_stack(image, output, tiny_model_with_heads(), **options)
+
+
 def tiny_model_with_heads() -> SamModel:
     """A tiny network with all heads that the built-in model has: the form asks for its settings."""
     config = replace(TINY, has_instances=True)
@@ -76,9 +82,9 @@ def picture() -> np.ndarray:
 
 def open_widget(viewer: Any, calls: Calls | None = None) -> AutomaticSegmentation:
     """The widget in the window, set to small tiles."""
-    widget = AutomaticSegmentation(viewer, Calls() if calls is None else calls)
+    widget = AutomaticSegmentation(viewer, Calls() if calls is None else calls, segment_stack_with_tiny_model)
     viewer.window.add_dock_widget(widget, name="Automatic segmentation")
-    widget.settings.tiling.set_values({"core_px": 64, "halo_px": 16})
+    widget.settings.tiling.set_values({"core_px": 64, "halo_px": 16, "max_object_px": 0})
     return widget
 
 

@@ -14,6 +14,7 @@ from napari_sam.annotate.images import check_plane
 from napari_sam.annotate.objects import PlaneMask
 from napari_sam.annotate.prompts import Plane
 from napari_sam.annotate.segmenter import WindowQuestion
+from napari_sam.annotate.standing_out import StandingOut
 from napari_sam.annotate.windows import Window
 from napari_sam.errors import ConfigError, PromptError
 from napari_sam.geometry import Mask, interior_points, intersection_area
@@ -35,6 +36,9 @@ class PropagateConfig:
     most_growth: float = 4.0
     """The object ends where its area, if it was at least 100 pixels, grows by more than this factor in one plane: then
     the mask has leaked."""
+    least_contrast: float = 0.4
+    """The object ends where its brightness differs from what is around it by less than this part of what it did at
+    most; objects that differ in texture alone are followed by their shape, and at 0 all are."""
     sure_predicted_iou: float = 0.75
     """Masks rated below this are marked as unsure."""
     sure_overlap: float = 0.6
@@ -43,7 +47,7 @@ class PropagateConfig:
     """How far the object is followed in each direction, in planes."""
 
     def __post_init__(self) -> None:
-        for name in ("least_predicted_iou", "least_overlap", "sure_predicted_iou", "sure_overlap"):
+        for name in ("least_predicted_iou", "least_overlap", "least_contrast", "sure_predicted_iou", "sure_overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
         if self.most_growth <= 1 or self.most_planes < 0:
@@ -111,22 +115,26 @@ def propagate(
     if not plane:
         raise PromptError("this image has a single plane: there are no neighbours to follow the object to.")
     chosen = config or PropagateConfig()
-    return _both_ways(
-        partial(_next_mask, store, view_step, should_stop),
-        mask,
-        [_ahead(plane, axis, way, store.image.shape, corrected)[: chosen.most_planes] for way in (1, -1)],
-        chosen,
-    )
+    ways = [_ahead(plane, axis, way, store.image.shape, corrected)[: chosen.most_planes] for way in (1, -1)]
+    return _both_ways(store, partial(_next_mask, store, view_step, should_stop), plane, mask, ways, chosen)
 
 
 def _both_ways(
-    next_mask: Callable[[Plane, Mask], Mask], start: Mask, ways: list[list[Plane]], config: PropagateConfig
+    store: EmbeddingStore,
+    next_mask: Callable[[Plane, Mask], Mask],
+    start_plane: Plane,
+    start: Mask,
+    ways: list[list[Plane]],
+    config: PropagateConfig,
 ) -> Iterator[PlaneMask]:
+    standing_out = StandingOut(store.image.plane(start_plane), start)
     for planes in ways:
         before = start
         for plane in planes:
             found = next_mask(plane, before)
             if has_ended(before, found, config):
+                break
+            if standing_out.share(store.image.plane(plane), found) < config.least_contrast:
                 break
             yield PlaneMask(plane, found, found.predicted_iou, is_unsure(before, found, config))
             before = found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,6 +15,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QScro
 import napari_sam
 from napari_sam.errors import NapariSamError, RunInterrupted
 from napari_sam.ui.automatic_form import RunRequest, SettingsPanel
+from napari_sam.ui.automatic_work import plane_work, stack_work
 from napari_sam.ui.refilter import RefilterPanel
 from napari_sam.ui.region import view_corners
 from napari_sam.ui.remaining import RemainingTime
@@ -24,9 +24,8 @@ from napari_sam.ui.run_view import RunView
 from napari_sam.ui.tile_signals import TileSignals
 from napari_sam.ui.tuning import TuningPanel
 from napari_sam.ui.worker import Job, Work
-from napari_sam.workflows.file_layers import read_viewable
+from napari_sam.workflows import stack as workflows_stack
 from napari_sam.workflows.refilter import KeptObjects, ObjectFilterConfig, write_kept
-from napari_sam.workflows.region import write_region
 from napari_sam.workflows.stages import StageProgress
 
 if TYPE_CHECKING:
@@ -47,12 +46,20 @@ class AutomaticSegmentation(QWidget):
         Where layers are taken from and the result is added.
     segment : callable, optional
         What segments, called as :func:`napari_sam.segment`, which it is when None.
+    segment_stack : callable, optional
+        The same for all planes of a stack: :func:`napari_sam.workflows.stack.segment_stack` when None.
     """
 
-    def __init__(self, viewer: napari.viewer.Viewer, segment: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        segment: Callable[..., Any] | None = None,
+        segment_stack: Callable[..., Any] | None = None,
+    ) -> None:
         super().__init__()
         self._viewer = viewer
         self._segment = napari_sam.segment if segment is None else segment
+        self._segment_stack = workflows_stack.segment_stack if segment_stack is None else segment_stack
         self._job: Job | None = None
         self._run_view: RunView | None = None
         self._signals: TileSignals | None = None
@@ -80,6 +87,7 @@ class AutomaticSegmentation(QWidget):
         self._lay_out()
         self._connect()
         self._set_running(False)
+        self._say(self.settings.problem)
 
     def event(self, event: QEvent) -> bool:
         """Close down when the widget is taken out of the window, which napari does instead of closing it."""
@@ -128,7 +136,9 @@ class AutomaticSegmentation(QWidget):
         self._look()
         self._look_timer.start()
         self._begin(
-            _segment_work(self._segment, request, self._signals),
+            plane_work(self._segment, request, self._signals)
+            if request.link is None
+            else stack_work(self._segment_stack, request, self._signals),
             f"Segmenting {request.plane.name}",
             lambda outcome: self._show(outcome, request),
             stopped="Stopped. With the same settings and the same 'Save as', the next run goes on from here.",
@@ -206,13 +216,20 @@ class AutomaticSegmentation(QWidget):
     def _show(self, outcome: Outcome, request: RunRequest) -> None:
         failed = self._run_view.failed if self._run_view is not None else {}
         self._remove_layers_of(outcome.output)
+        preview = None
         if self._run_view is not None:
             self._failed_layer = self._run_view.show_failed()
-            self._run_view.close()
-        self.result = ResultLayer(self._viewer, outcome, request.plane)
+            preview = self._run_view.hand_over()
+        self.result = ResultLayer(self._viewer, outcome, request.plane, preview)
         self.refilter.set_result(self.result.features)
         self.tuning.set_result(self.result)
         found = f"{len(outcome.result.table)} objects in {request.plane.name}"
+        if request.link is not None:
+            planes = outcome.result.planes
+            found += f", linked over {len(planes)} planes"
+            incomplete = [str(i) for i, plane in enumerate(planes) if not plane.is_complete]
+            if incomplete:
+                found += f"; tiles failed in planes {', '.join(incomplete)}: press 'Segment' to try them again"
         if failed:
             found += f"; {len(failed)} tiles failed, shown in red: press 'Retry failed' to try them again"
         self._say(f"{found}.")
@@ -231,7 +248,9 @@ class AutomaticSegmentation(QWidget):
             self.refilter.show_count(shown, len(self.result.kept))
 
     def _keep(self) -> None:
-        if self._job is None and self.result is not None:
+        if self._job is None and self.result is not None and self.result.is_stack:
+            self._say("Of linked planes, save the layer instead: File > Save Selected Layers writes what is shown.")
+        elif self._job is None and self.result is not None:
             objects, kept, output = self.result.outcome.result.objects, self.result.kept, self.result.outcome.output
 
             def work(progress: StageProgress, should_stop: Callable[[], bool]) -> KeptObjects:
@@ -297,29 +316,6 @@ class AutomaticSegmentation(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
-
-
-def _segment_work(segment: Callable[..., Any], request: RunRequest, signals: TileSignals) -> Work:
-    """The function that runs on the other thread; it touches no layer and no widget."""
-
-    def work(progress: StageProgress, should_stop: Callable[[], bool]) -> Outcome:
-        with signals.follower, tempfile.TemporaryDirectory(prefix="napari-sam-region-") as folder:
-            roi = None if request.region is None else write_region(request.region, Path(folder) / "region.geojson")
-            result = segment(
-                request.plane.pixels,
-                request.output,
-                model=request.model,
-                automatic=request.automatic,
-                tiling=request.tiling,
-                roi=roi,
-                restart=request.restart,
-                progress=progress,
-                should_stop=should_stop,
-                watch=signals.follower.as_watch(),
-            )
-        return Outcome(result, read_viewable(request.output), request.output)
-
-    return work
 
 
 def _close(links: ExitStack) -> None:

@@ -25,7 +25,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam.errors import ImageError
-from napari_sam.model.registry import REGISTRY
 from napari_sam.predict import PRESETS
 from napari_sam.predict.config import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
@@ -33,8 +32,10 @@ from napari_sam.ui.fold import Fold
 from napari_sam.ui.form import ConfigForm
 from napari_sam.ui.layer_choice import LayerChoice
 from napari_sam.ui.layers import ShownPlane, shown_plane
+from napari_sam.ui.model_choice import ModelChoice
 from napari_sam.ui.region import shapes_corners, view_corners
 from napari_sam.workflows.recommended import recommended_settings
+from napari_sam.workflows.stack import LinkConfig
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -48,6 +49,7 @@ REGIONS = {
 }
 BASIC = ("prompts", "pred_iou_thresh", "stability_score_thresh", "min_mask_region_area")
 """Settings of automatic masks that most people change; the others are folded away."""
+LINKING = ("link_iou_thresh", "least_planes")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +66,8 @@ class RunRequest:
     region: list[NDArray[np.float64]] | None
     """Polygons in pixels of the plane; None for all of it."""
     restart: bool
+    link: LinkConfig | None = None
+    """How masks of neighbouring planes are linked; None where a single plane is segmented."""
 
 
 class SettingsPanel(QWidget):
@@ -82,11 +86,12 @@ class SettingsPanel(QWidget):
         self.image = LayerChoice(viewer, (Image,), "The layer to segment. Of a stack, the plane under the sliders.")
         self.region = _combo(list(REGIONS), "\n".join(f"{name}: {text}" for name, text in REGIONS.items()))
         self.shapes = LayerChoice(viewer, (Shapes,), REGIONS[SHAPES])
-        for choice in (self.image, self.shapes):
-            choice.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-            links.callback(choice.release)
-        self.model = _combo(list(REGISTRY), "nano is built in; others must be on this machine.")
-        self.model.setCurrentText("nano")
+        for layers in (self.image, self.shapes):
+            links.callback(layers.release)
+        self.model = ModelChoice("nano is built in; others are fetched, or your own added, with the widget Models.")
+        self.problem = self.model.fill()
+        """Why not all models are offered; empty if they are."""
+        self.model.setCurrentIndex(max(self.model.findData("nano"), 0))
         self.preset = _combo([NO_PRESET, *PRESETS], "Settings for a kind of image.")
         self.output = QLineEdit()
         self.output.setPlaceholderText("a temporary folder")
@@ -94,18 +99,29 @@ class SettingsPanel(QWidget):
             "Where labels are written, as OME-Zarr. With the same name and settings, an interrupted run goes on; "
             "also after napari was closed."
         )
+        self.all_planes = QCheckBox("All planes, linked to 3-D objects")
+        self.all_planes.setToolTip(
+            "Of a stack or film: every plane is segmented, and masks that overlap from plane to plane are one object."
+        )
+        self.linking = ConfigForm(LinkConfig, LINKING)
+        self.linking.set_values({f.name: f.default for f in fields(LinkConfig)})
         self.restart = QCheckBox("Replace an earlier run of this name")
         self.restart.setToolTip("Forget what an earlier run with this 'Save as' has finished.")
         self.basic = ConfigForm(AutoMaskConfig, BASIC)
         self.advanced = ConfigForm(AutoMaskConfig, [f.name for f in fields(AutoMaskConfig) if f.name not in BASIC])
         self.tiling = ConfigForm(TilingConfig, [f.name for f in fields(TilingConfig)])
         self.tiling.set_values({f.name: f.default for f in fields(TilingConfig)})
+        for choice in (self.image, self.shapes, self.model):
+            choice.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._lay_out()
         self.model.currentTextChanged.connect(self._fill_in)
         self.preset.currentTextChanged.connect(self._fill_in)
         self.region.currentTextChanged.connect(self._show_shapes)
+        self.image.chosen.connect(self._show_linking)
+        self.all_planes.toggled.connect(self._show_linking)
         self._fill_in()
         self._show_shapes()
+        self._show_linking()
 
     def request(self) -> RunRequest:
         """What the form asks for.
@@ -120,19 +136,30 @@ class SettingsPanel(QWidget):
         image = self.image.layer
         if image is None:
             raise ImageError("There is no image layer to segment; open an image first (File > Open, or a sample).")
-        plane = shown_plane(image, self._viewer.dims.point)
+        link = LinkConfig(**self.linking.values()) if self.is_stack else None
+        plane = shown_plane(image, self._viewer.dims.point, is_stack=self.is_stack)
         return RunRequest(
             plane=plane,
             image=image,
             output=output_path(self.output.text()),
-            model=self.model.currentText(),
+            model=self.model.name,
             automatic=AutoMaskConfig(**self.basic.values(), **self.advanced.values()),
             tiling=TilingConfig(**self.tiling.values()),
-            region=self._region(image, plane),
+            region=self._region(image),
             restart=self.restart.isChecked(),
+            link=link,
         )
 
-    def _region(self, image: Image, plane: ShownPlane) -> list[NDArray[np.float64]] | None:
+    @property
+    def _has_planes(self) -> bool:
+        return self.image.layer is not None and self.image.layer.ndim > 2
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether all planes of a stack are asked for."""
+        return self.all_planes.isChecked() and self._has_planes
+
+    def _region(self, image: Image) -> list[NDArray[np.float64]] | None:
         if self.region.currentText() == WHOLE_IMAGE:
             return None
         if self.region.currentText() == CURRENT_VIEW:
@@ -143,18 +170,23 @@ class SettingsPanel(QWidget):
         shapes = self.shapes.layer
         if shapes is None:
             raise ImageError("There is no shapes layer; draw the region in one, or choose another region.")
-        return shapes_corners(shapes, image, plane.index, self._viewer.dims.point)
+        index = shown_plane(image, self._viewer.dims.point).index
+        return shapes_corners(shapes, image, index, self._viewer.dims.point)
 
     def _fill_in(self, _: str = "") -> None:
         preset = self.preset.currentText()
         self.preset.setToolTip("Settings for a kind of image." if preset == NO_PRESET else PRESETS[preset].description)
-        settings = recommended_settings(self.model.currentText(), None if preset == NO_PRESET else preset)
+        settings = recommended_settings(self.model.name, None if preset == NO_PRESET else preset)
         values = {f.name: getattr(settings, f.name) for f in fields(AutoMaskConfig)}
         self.basic.set_values(values)
         self.advanced.set_values(values)
 
     def _show_shapes(self, _: str = "") -> None:
         self.shapes.setVisible(self.region.currentText() == SHAPES)
+
+    def _show_linking(self, _: bool = False) -> None:
+        self.all_planes.setVisible(self._has_planes)
+        self.linking.setVisible(self.is_stack)
 
     def _choose_output(self) -> None:
         chosen, _ = QFileDialog.getSaveFileName(self, "Save labels as", self.output.text(), "OME-Zarr (*.ome.zarr)")
@@ -172,6 +204,7 @@ class SettingsPanel(QWidget):
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         form.addRow("Image", self.image)
+        form.addRow("", self.all_planes)
         form.addRow("Region", self.region)
         form.addRow("", self.shapes)
         form.addRow("Model", self.model)
@@ -180,6 +213,7 @@ class SettingsPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
+        layout.addWidget(self.linking)
         layout.addWidget(self.basic)
         layout.addWidget(Fold("More settings of masks", self.advanced))
         layout.addWidget(Fold("Tiles and files", self.tiling, self.restart))

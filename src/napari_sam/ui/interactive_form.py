@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from napari.layers import Image, Labels, Shapes
@@ -12,9 +12,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFormLayout,
-    QGridLayout,
-    QGroupBox,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QPushButton,
@@ -25,6 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_sam.ui import parts
 from napari_sam.ui.layer_choice import LayerChoice
 from napari_sam.ui.model_choice import ModelChoice
 from napari_sam.ui.shortcut_table import ShortcutTable
@@ -70,16 +68,16 @@ class InteractiveForm(QWidget):
         self.channels = _line("With an axis C: up to three channels to look at, such as 0, 2. Empty takes the first.")
         self.channels.setPlaceholderText("all")
         self.journal = _line("Everything you do is written here at once; an existing one is continued.")
-        self.browse = _button("...", "Choose another place for the journal.")
+        self.browse = parts.small_button("...", "Choose another place for the journal.")
         self.start = QPushButton("Start")
         self.stop = QPushButton("Close session")
-        self.status = _text("What happened last")
-        self.object_text = _text("The current object")
-        self.objects_text = _text("What is annotated so far")
+        self.status = parts.text("What happened last")
+        self.object_text = parts.text("The current object")
+        self.objects_text = parts.text("What is annotated so far")
         keys = read_keys()
         told = {shortcut.act: f"{shortcut.about} ({keys[shortcut.act]})" for shortcut in SHORTCUTS}
-        self.acts = {act: _button(text, told[act]) for act, text in ACT_BUTTONS}
-        self.tools = {tool: _button(text, told[f"tool_{tool}"]) for tool, text in TOOL_BUTTONS}
+        self.acts = {act: parts.small_button(text, told[act]) for act, text in ACT_BUTTONS}
+        self.tools = {tool: parts.small_button(text, told[f"tool_{tool}"]) for tool, text in TOOL_BUTTONS}
         self.policy = QComboBox()
         for policy in POLICIES:
             self.policy.addItem(POLICY_TEXTS[policy], policy)
@@ -89,11 +87,15 @@ class InteractiveForm(QWidget):
         self.policy.setToolTip("What a committed object does where its mask meets other objects.")
         self.plain_clicks = _box("Click without Ctrl", told["toggle_plain_clicks"])
         self.live = _box("Live preview", told["toggle_live"])
-        self.paint = _button("Paint by hand", "Take napari's brush; strokes are kept and undone with the rest.")
+        self.paint = parts.small_button(
+            "Paint by hand", "Take napari's brush; strokes are kept and undone with the rest."
+        )
         self.boxes = LayerChoice(viewer, (Shapes, Labels), "Shapes or labels of any detector; each gives a box.")
-        self.use_boxes = _button("Segment boxes", "The object in each box of this layer, committed as one act.")
-        self.propagate = _button("Follow in planes", "The current object in the planes around, to its end.")
-        self.stop_job = _button("Stop", "End the job that runs; nothing half done is kept.")
+        self.use_boxes = parts.small_button(
+            "Segment boxes", "The object in each box of this layer, committed as one act."
+        )
+        self.propagate = parts.small_button("Follow in planes", "The current object in the planes around, to its end.")
+        self.stop_job = parts.small_button("Stop", "End the job that runs; nothing half done is kept.")
         self.shortcuts = ShortcutTable(rebound)
         self._lay_out()
 
@@ -110,17 +112,19 @@ class InteractiveForm(QWidget):
         self.setMinimumWidth(MIN_WIDTH_PX)
         self.browse.setMaximumWidth(30)
         layout.addLayout(self._fields())
-        layout.addLayout(_row(self.start, self.stop))
+        layout.addLayout(parts.row(self.start, self.stop))
         layout.addWidget(self.status)
         self.session_box = QWidget()
         inside = QVBoxLayout(self.session_box)
         inside.setContentsMargins(0, 2, 2, 0)
-        inside.addWidget(_group("Current object", self.object_text, _grid(list(self.acts.values()), 4)))
-        inside.addWidget(_group("Ctrl + drag", _row(*self.tools.values()), _row(self.plain_clicks, self.live)))
+        inside.addWidget(parts.group("Current object", self.object_text, parts.grid(list(self.acts.values()), 4)))
+        inside.addWidget(
+            parts.group("Ctrl + drag", parts.row(*self.tools.values()), parts.row(self.plain_clicks, self.live))
+        )
         commits = QFormLayout()
         commits.addRow("Where objects meet", self.policy)
-        inside.addWidget(_group("Objects", self.objects_text, commits, _row(self.paint, self.propagate)))
-        inside.addWidget(_group("Boxes of a layer", self.boxes, _row(self.use_boxes, self.stop_job)))
+        inside.addWidget(parts.group("Objects", self.objects_text, commits, parts.row(self.paint, self.propagate)))
+        inside.addWidget(parts.group("Boxes of a layer", self.boxes, parts.row(self.use_boxes, self.stop_job)))
         inside.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -142,50 +146,9 @@ class InteractiveForm(QWidget):
         fields.addRow("Image", self.image)
         fields.addRow("Model", self.model)
         self.axes.setMaximumWidth(80)
-        fields.addRow("Axes", _row(self.axes, QLabel("Channels"), self.channels))
-        fields.addRow("Journal", _row(self.journal, self.browse))
+        fields.addRow("Axes", parts.row(self.axes, QLabel("Channels"), self.channels))
+        fields.addRow("Journal", parts.row(self.journal, self.browse))
         return fields
-
-
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    row.setContentsMargins(0, 0, 0, 0)
-    row.setSpacing(3)
-    for widget in widgets:
-        row.addWidget(widget)
-    return row
-
-
-def _grid(widgets: Sequence[QWidget], columns: int) -> QGridLayout:
-    grid = QGridLayout()
-    grid.setSpacing(3)
-    for i, widget in enumerate(widgets):
-        grid.addWidget(widget, i // columns, i % columns)
-    return grid
-
-
-def _group(title: str, *parts: Any) -> QGroupBox:
-    group = QGroupBox(title)
-    layout = QVBoxLayout(group)
-    layout.setContentsMargins(6, 6, 6, 6)
-    layout.setSpacing(4)
-    for part in parts:
-        if isinstance(part, QWidget):
-            layout.addWidget(part)
-        else:
-            layout.addLayout(part)
-    return group
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    # Keys go on to the canvas after a press: a button with the focus would take Enter and Space for itself.
-    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    button.setStyleSheet("QPushButton { padding-left: 3px; padding-right: 3px; }")
-    button.setMinimumWidth(10)
-    return button
 
 
 def _box(text: str, tooltip: str) -> QCheckBox:
@@ -199,11 +162,3 @@ def _line(tooltip: str) -> QLineEdit:
     line = QLineEdit()
     line.setToolTip(tooltip)
     return line
-
-
-def _text(name: str) -> QLabel:
-    label = QLabel()
-    label.setAccessibleName(name)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label

@@ -21,7 +21,7 @@ LayerTuple = tuple[Any, dict[str, Any], str]
 
 @dataclass(frozen=True, slots=True)
 class ShownPlane:
-    """The plane of an Image layer that the user is looking at, and where it lies.
+    """The plane of an Image layer that the user is looking at, or the stack of planes it is of, and where it lies.
 
     Everything about the layer is copied, so the layer may be moved or deleted while a job reads the pixels.
     """
@@ -29,15 +29,16 @@ class ShownPlane:
     name: str
     """Name of the layer."""
     pixels: Any
-    """Full-resolution array of shape (H, W), or (H, W, 3 or 4) for an RGB layer; as lazy as the layer's data."""
+    """Full-resolution array of shape (H, W), or (H, W, 3 or 4) for an RGB layer; as lazy as the layer's data. Of a
+    stack (N, H, W), or (N, H, W, 3 or 4)."""
     index: tuple[int, ...]
-    """Position on the axes before (row, column), one number each; empty for a 2-D layer."""
+    """Position on the axes before those of the pixels, one number each; empty for all of a layer."""
     placement: dict[str, Any]
     """Arguments that put a new layer where this plane lies: scale, translate, rotate, shear, affine, units."""
 
 
-def shown_plane(layer: Image, point: Sequence[float]) -> ShownPlane:
-    """The plane of `layer` that contains the world position `point` (the viewer's `dims.point`).
+def shown_plane(layer: Image, point: Sequence[float], *, is_stack: bool = False) -> ShownPlane:
+    """The plane of `layer` that contains the world position `point` (the viewer's `dims.point`), or its stack.
 
     Parameters
     ----------
@@ -45,14 +46,19 @@ def shown_plane(layer: Image, point: Sequence[float]) -> ShownPlane:
         Gray or RGB, 2-D or more, multiscale or not; of a multiscale layer the full resolution is taken.
     point : sequence of float
         World coordinates, one for each dimension of the viewer, which may be more than the layer has.
+    is_stack : bool
+        All planes along the last axis before rows and columns, instead of a single one.
 
     Raises
     ------
     ImageError
-        If the layer has fewer than two axes, or `point` lies before its first or after its last plane.
+        If the layer has fewer than two axes (three for a stack), or `point` lies before its first or after its last
+        plane.
     """
     if layer.ndim < 2:
         raise ImageError(f"a plane has rows and columns, but layer {layer.name!r} has {layer.ndim}; choose an image.")
+    if is_stack and layer.ndim < 3:
+        raise ImageError(f"layer {layer.name!r} is a single plane; untick 'all planes', or choose a stack.")
     data = layer.data[0] if layer.multiscale else layer.data
     leading = layer.ndim - 2
     position = layer.world_to_data(tuple(point)[-layer.ndim :])[:leading]
@@ -62,11 +68,13 @@ def shown_plane(layer: Image, point: Sequence[float]) -> ShownPlane:
             f"layer {layer.name!r} has planes {data.shape[:leading]}, and the viewer shows position {index} of it; "
             "move the sliders to a plane of this layer."
         )
+    before = index[:-1] if is_stack else index
+    first_plane = (*before, 0) if is_stack else index
     return ShownPlane(
         name=layer.name,
-        pixels=data[index] if index else data,
-        index=index,
-        placement=_placement(layer, index),
+        pixels=data[before] if before else data,
+        index=before,
+        placement=_placement(layer, first_plane),
     )
 
 
@@ -75,7 +83,7 @@ def labels_layer(labels: Any, plane: ShownPlane) -> LayerTuple:
 
     Parameters
     ----------
-    labels : array of shape (H, W), int
+    labels : array of shape (H, W), or (N, H, W) for a stack, int
         Numpy, dask or zarr; a lazy array stays lazy.
     plane : ShownPlane
         For a plane of a stack the layer is one plane thick and lies on that plane.

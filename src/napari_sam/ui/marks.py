@@ -55,6 +55,16 @@ class Marks:
     outline_types: tuple[str, ...] = ()
     outline_colours: tuple[str, ...] = ()
 
+    @property
+    def points_part(self) -> tuple[tuple[Any, ...], ...]:
+        """All that a layer of points shows of it."""
+        return self.points, self.colours, self.symbols
+
+    @property
+    def outlines_part(self) -> tuple[tuple[Any, ...], ...]:
+        """All that a layer of outlines shows of it."""
+        return self.outlines, self.outline_types, self.outline_colours
+
     def __add__(self, other: Marks) -> Marks:
         names = ("points", "colours", "symbols", "outlines", "outline_types", "outline_colours")
         return Marks(*((*getattr(self, name), *getattr(other, name)) for name in names))

@@ -11,7 +11,11 @@ from napari_sam.workflows.models import usable_models
 
 
 class ModelChoice(QComboBox):
-    """Names of the registry whose files are here, and models of the user's own."""
+    """Names of the registry whose files are here, and models of the user's own.
+
+    It looks again whenever its list is opened: what was downloaded, retrained or forgotten meanwhile, in this window or
+    elsewhere, is there or gone.
+    """
 
     def __init__(self, tooltip: str) -> None:
         super().__init__()
@@ -25,12 +29,20 @@ class ModelChoice(QComboBox):
         """The chosen one, as `load_model` takes it: a name or a path."""
         return str(self.currentData())
 
+    def showPopup(self) -> None:
+        """Open the list, as it is by now."""
+        self.fill()
+        super().showPopup()
+
     def fill(self) -> str:
-        """Offer what is on this machine; returns why that is not all of it, empty if it is."""
+        """Offer what is on this machine, and what is chosen; returns why that is not all of it, empty if it is."""
         try:
             names, problem = usable_models(), ""
         except NapariSamError as error:
             names, problem = ("nano",), str(error)
+        for row in reversed(range(self.count())):
+            if row != self.currentIndex() and self.itemData(row) not in names:
+                self.removeItem(row)
         for name in names:
             self.offer(name)
         return problem

@@ -14,9 +14,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QProgressBar,
-    QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -24,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam.errors import CheckpointError
+from napari_sam.ui import parts
 from napari_sam.ui.worker import Job, Work
 from napari_sam.workflows.models import (
     ModelStatus,
@@ -67,15 +66,15 @@ class ModelsWidget(QWidget):
         self._rows: tuple[ModelStatus, ...] = ()
         self._job: Job | None = None
         self.table = _table()
-        self.details = _text("The chosen model")
+        self.details = parts.text("The chosen model", rich=True)
         self.details.setMinimumHeight(_DETAILS_MIN_HEIGHT_PX)
-        self.status = _text("What happened last")
+        self.status = parts.text("What happened last", rich=True)
         self.bar = QProgressBar()
-        self.download = _button("Download", "Fetch the chosen model and verify it.", self._download)
-        self.cancel = _button("Cancel", "Stop; what has arrived is kept for the next try.", self._stop)
-        self.verify = _button("Verify", "Compare the file with what was published, or load it.", self._verify)
-        self.add = _button("Add my own ...", "Offer a checkpoint file of yours beside these.", self._choose_file)
-        self.forget = _button("Forget", "Take your file off this list; the file itself stays.", self._forget)
+        self.download = parts.button("Download", "Fetch the chosen model and verify it.", self._download)
+        self.cancel = parts.button("Cancel", "Stop; what has arrived is kept for the next try.", self._stop)
+        self.verify = parts.button("Verify", "Compare the file with what was published, or load it.", self._verify)
+        self.add = parts.button("Add my own ...", "Offer a checkpoint file of yours beside these.", self._choose_file)
+        self.forget = parts.button("Forget", "Take your file off this list; the file itself stays.", self._forget)
         self._lay_out()
         self.table.itemSelectionChanged.connect(self._show_chosen)
         # By object, not by method: this widget is half gone when Qt tells it.
@@ -263,23 +262,6 @@ def _table() -> QTableWidget:
     table.horizontalHeader().setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
     return table
-
-
-def _text(name: str) -> QLabel:
-    label = QLabel()
-    label.setAccessibleName(name)
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.RichText)
-    label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label
-
-
-def _button(text: str, tooltip: str, pressed: Callable[[], None]) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    button.clicked.connect(lambda _checked: pressed())
-    return button
 
 
 def _key(row: ModelStatus) -> tuple[str, Path | None]:

@@ -32,10 +32,13 @@ class PlacedImage:
                 f"the axes of layer {self.layer.name!r} must be {self.layer.ndim} different letters of {AXES} that end "
                 f"with YX, got {self.axes!r}; a stack is ZYX, a time series TYX, channels CYX."
             )
-        if self.axes.find("C") > 0:
+        at = self.axes.find("C")
+        if at > 0:
+            # Labels have no channels, and napari lines layers up by their last axes: those between would be mistaken.
             raise ImageError(
                 f"the channels of layer {self.layer.name!r} must be its first axis, got {self.axes}; split them into "
-                "layers (right click on the layer, Split Stack), or move the axis."
+                f"layers (right click on the layer, Split Stack), or add np.moveaxis(data, {at}, 0) as a layer, which "
+                f"has the axes C{self.axes.replace('C', '')}."
             )
 
     @property

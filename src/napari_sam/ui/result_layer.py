@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_sam.ui.layers import ShownPlane, labels_layer
 from napari_sam.workflows.refilter import ObjectFilterConfig, label_lookup, look_up
+from napari_sam.workflows.stack import StackResult
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -22,14 +23,14 @@ class Outcome:
     """What a run came to, ready to be shown."""
 
     result: Any
-    """A SegmentResult."""
+    """A SegmentResult, or a StackResult."""
     levels: list[Any]
     """Its label image, finest first: one array in memory, or lazy ones."""
     output: Path
 
 
 class ResultLayer:
-    """A Labels layer with the objects of a run.
+    """A Labels layer with the objects of a run of a plane or a stack.
 
     Small results are arrays in memory that can be painted on by hand; larger ones are read where they are looked at.
 
@@ -40,9 +41,14 @@ class ResultLayer:
     outcome : Outcome
     plane : ShownPlane
         What was segmented.
+    preview : Labels, optional
+        A layer of the same place that has served: it becomes the result's where it can. To take a layer away and add
+        another one costs napari a third of a second, in which the window is held up.
     """
 
-    def __init__(self, viewer: napari.viewer.Viewer, outcome: Outcome, plane: ShownPlane) -> None:
+    def __init__(
+        self, viewer: napari.viewer.Viewer, outcome: Outcome, plane: ShownPlane, preview: Labels | None = None
+    ) -> None:
         self.outcome = outcome
         self.plane = plane
         self.features: dict[str, Any] = dict(outcome.result.table.columns())
@@ -50,17 +56,35 @@ class ResultLayer:
         self._viewer = viewer
         placed = [labels_layer(level, plane) for level in outcome.levels]
         self._levels = [level for level, *_ in placed]
-        options = placed[0][1] | {"features": self._rows(), "multiscale": len(placed) > 1}
-        shown: Any = self._levels if len(placed) > 1 else self._levels[0]
+        is_multiscale = len(placed) > 1
+        shown: Any = self._levels if is_multiscale else self._levels[0]
         if self.is_in_memory:
             shown = shown.copy()
             self._written = shown.copy()
-        self.layer: Labels = viewer.add_labels(shown, **options)
+        if preview is not None and preview.multiscale == is_multiscale:
+            self.layer: Labels = preview
+            self._take_over(shown, placed[0][1]["name"])
+            return
+        if preview is not None:
+            viewer.layers.remove(preview)
+        self.layer = viewer.add_labels(shown, features=self._rows(), multiscale=is_multiscale, **placed[0][1])
+
+    def _take_over(self, shown: Any, name: str) -> None:
+        """Make the layer that is there show the result."""
+        layer = self.layer
+        layer.data, layer.features, layer.name, layer.cache = shown, self._rows(), name, True
+        layer.editable = self.is_in_memory
+        self._viewer.layers.selection.active = layer
 
     @property
     def is_in_memory(self) -> bool:
         """Whether the layer's pixels are an array that can be painted on."""
         return len(self._levels) == 1 and isinstance(self._levels[0], np.ndarray)
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether it is of all planes of a stack, linked."""
+        return isinstance(self.outcome.result, StackResult)
 
     @property
     def is_shown(self) -> bool:

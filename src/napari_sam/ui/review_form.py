@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from napari.layers import Image
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
     QGroupBox,
-    QHBoxLayout,
     QLabel,
     QProgressBar,
-    QPushButton,
     QSizePolicy,
     QSpinBox,
     QTabWidget,
@@ -23,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_sam.ui import parts
 from napari_sam.ui.layer_choice import LayerChoice
 from napari_sam.ui.model_choice import ModelChoice
 from napari_sam.workflows.data_engine import CONFIDENT
@@ -39,10 +37,10 @@ class ReviewForm(QWidget):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
-        self.session_text = _text("What is reviewed")
-        self.status = _text("What happened last")
+        self.session_text = parts.text("What is reviewed")
+        self.status = parts.text("What happened last")
         self.bar = QProgressBar()
-        self.stop = _button("Stop", "End the job that runs; what it has finished is kept.")
+        self.stop = parts.button("Stop", "End the job that runs; what it has finished is kept.")
         self.model = ModelChoice("Finds masks, answers where objects are mended, and is what a retraining begins with.")
         self.tabs = QTabWidget()
         self.tabs.addTab(self._review_tab(viewer), "Review")
@@ -52,11 +50,11 @@ class ReviewForm(QWidget):
         layout.setContentsMargins(4, 4, 4, 4)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         layout.addWidget(self.session_text)
-        row = QFormLayout()
-        row.addRow("Model", self.model)
-        layout.addLayout(row)
+        fields = QFormLayout()
+        fields.addRow("Model", self.model)
+        layout.addLayout(fields)
         layout.addWidget(self.tabs)
-        layout.addLayout(_row(self.bar, self.stop))
+        layout.addLayout(parts.row(self.bar, self.stop))
         layout.addWidget(self.status)
         layout.addStretch()
         self.bar.hide()
@@ -64,19 +62,21 @@ class ReviewForm(QWidget):
 
     def _review_tab(self, viewer: Any) -> QWidget:
         self.image = LayerChoice(viewer, (Image,), "The image that an automatic result was made from.")
-        self.open = _button("Open result ...", "Review NAME.ome.zarr of an automatic run; its table lies beside it.")
-        self.begin = _button("Review", "Go through the objects, the most doubtful first; press again to end.")
+        self.open = parts.button(
+            "Open result ...", "Review NAME.ome.zarr of an automatic run, with the table beside it."
+        )
+        self.begin = parts.button("Review", "Go through the objects, the most doubtful first; press again to end.")
         self.begin.setCheckable(True)
         self.by_hand = QCheckBox("by hand too")
         self.by_hand.setToolTip("Also objects that were clicked or painted; a person has seen these already.")
-        self.object_text = _text("The object under review")
+        self.object_text = parts.text("The object under review")
         self.done = QProgressBar()
         self.done.setFormat("%v of %m reviewed")
         self.verdicts = {
-            "accept": _button("Accept", "The mask is right as it is."),
-            "reject": _button("Reject", "The mask is of no use; its pixels stay until it is deleted."),
-            "fix": _button("Fix", "Mend it with prompts; Enter commits it as fixed, Escape leaves it as it was."),
-            "skip": _button("Skip", "Leave it without a verdict."),
+            "accept": parts.button("Accept", "The mask is right as it is."),
+            "reject": parts.button("Reject", "The mask is of no use; its pixels stay until it is deleted."),
+            "fix": parts.button("Fix", "Mend it with prompts; Enter commits it as fixed, Escape leaves it as it was."),
+            "skip": parts.button("Skip", "Leave it without a verdict."),
         }
         for name, button in self.verdicts.items():
             button.setText(f"{button.text()} ({VERDICT_KEYS[name]})")
@@ -85,36 +85,34 @@ class ReviewForm(QWidget):
         for value in range(1, 11):
             self.rating.addItem(f"{value}" + {1: " useless", 10: " perfect"}.get(value, ""), value)
         self.rating.setToolTip("If wanted: quality of the mask from 1 to 10, stored with the next verdict.")
-        self.delete_rejected = _button("Delete rejected", "Take all rejected objects out of the labels; can be undone.")
-        result, queue = QGroupBox("Result of an automatic run"), QGroupBox("Queue")
-        _column(result, _row(self.image, self.open))
-        _column(
-            queue,
-            _row(self.begin, self.by_hand),
+        self.delete_rejected = parts.button(
+            "Delete rejected", "Take rejected objects out of the labels; can be undone."
+        )
+        result = parts.group("Result of an automatic run", parts.row(self.image, self.open))
+        queue = parts.group(
+            "Queue",
+            parts.row(self.begin, self.by_hand),
             self.object_text,
-            _row(*list(self.verdicts.values())[:2]),
-            _row(*list(self.verdicts.values())[2:]),
-            _row(self.rating, self.delete_rejected),
+            parts.row(*list(self.verdicts.values())[:2]),
+            parts.row(*list(self.verdicts.values())[2:]),
+            parts.row(self.rating, self.delete_rejected),
             self.done,
         )
         return _page(result, queue, self._audit_box())
 
     def _audit_box(self) -> QGroupBox:
         self.audit_count = _spin(5, 500, 30, "Objects, or places, to draw at random.")
-        self.audit = _button("Objects", "Review objects drawn at random: their verdicts estimate the precision.")
-        self.places = _button(
+        self.audit = parts.button("Objects", "Review objects drawn at random: their verdicts estimate the precision.")
+        self.places = parts.button(
             "Places", "Look at windows at random and count missed objects: that estimates the recall."
         )
         self.missed = _spin(0, 999, 0, "Objects with their middle in the frame that have no mask.")
-        self.next_place = _button("Next place", "Store the count, and show the next window.")
-        self.audit_text = _text("What the audit says")
-        box = QGroupBox("Random audit")
+        self.next_place = parts.button("Next place", "Store the count, and show the next window.")
+        self.audit_text = parts.text("What the audit says")
         self.missed_row = QWidget()
-        row = _row(QLabel("missed here"), self.missed, self.next_place)
-        row.setContentsMargins(0, 0, 0, 0)
-        self.missed_row.setLayout(row)
-        _column(box, _row(self.audit_count, self.audit, self.places), self.missed_row, self.audit_text)
-        return box
+        self.missed_row.setLayout(parts.row(QLabel("missed here"), self.missed, self.next_place))
+        draw = parts.row(self.audit_count, self.audit, self.places)
+        return parts.group("Random audit", draw, self.missed_row, self.audit_text)
 
     def _prefill_tab(self) -> QWidget:
         self.mode = QComboBox()
@@ -123,14 +121,12 @@ class ReviewForm(QWidget):
         self.mode.setToolTip("Assisted manual needs no prefilling: click with Interactive segmentation.")
         self.min_iou = _share(CONFIDENT.min_predicted_iou, "Prefill masks of at least this predicted IoU.")
         self.min_stability = _share(CONFIDENT.min_stability_score, "Prefill masks of at least this stability score.")
-        self.prefill = _button("Find and prefill", "Segment the plane that is shown; objects there already stay.")
+        self.prefill = parts.button("Find and prefill", "Segment the plane that is shown; objects there already stay.")
         fields = QFormLayout()
         fields.addRow("Mode", self.mode)
         fields.addRow("Predicted IoU ≥", self.min_iou)
         fields.addRow("Stability ≥", self.min_stability)
-        box = QGroupBox("Automatic masks as objects")
-        _column(box, fields, self.prefill)
-        return _page(box)
+        return _page(parts.group("Automatic masks as objects", fields, self.prefill))
 
     def _retrain_tab(self) -> QWidget:
         texts = field_help(RetrainConfig)
@@ -142,47 +138,25 @@ class ReviewForm(QWidget):
         self.minutes.setToolTip(texts["minutes"])
         self.held_back = _share(RetrainConfig().held_back, texts["held_back"])
         self.held_back.setRange(0.05, 0.9)
-        self.complete = _button(
+        self.complete = parts.button(
             "All in view is labelled", "Every object in the view has a mask: what is between them is background."
         )
-        self.retrain = _button("Retrain on what I verified", "The model goes on learning, in the background.")
-        self.retrain_text = _text("What the retraining came to")
+        self.retrain = parts.button("Retrain on what I verified", "The model goes on learning, in the background.")
+        self.retrain_text = parts.text("What the retraining came to")
         fields = QFormLayout()
         fields.addRow("Time", self.minutes)
         fields.addRow("Held back", self.held_back)
-        box = QGroupBox("Fine-tune the model")
-        _column(box, fields, self.complete, self.retrain, self.retrain_text)
-        return _page(box)
+        return _page(parts.group("Fine-tune the model", fields, self.complete, self.retrain, self.retrain_text))
 
 
-def _page(*parts: QWidget) -> QWidget:
+def _page(*groups: QWidget) -> QWidget:
     page = QWidget()
     layout = QVBoxLayout(page)
     layout.setContentsMargins(2, 4, 2, 2)
-    for part in parts:
-        layout.addWidget(part)
+    for group in groups:
+        layout.addWidget(group)
     layout.addStretch()
     return page
-
-
-def _column(box: QGroupBox, *parts: Any) -> None:
-    layout = QVBoxLayout(box)
-    layout.setContentsMargins(6, 14, 6, 6)
-    for part in parts:
-        layout.addWidget(part) if isinstance(part, QWidget) else layout.addLayout(part)
-
-
-def _row(*parts: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for part in parts:
-        row.addWidget(part)
-    return row
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    return button
 
 
 def _spin(least: int, most: int, value: int, tooltip: str) -> QSpinBox:
@@ -201,12 +175,3 @@ def _share(value: float, tooltip: str) -> QDoubleSpinBox:
     spin.setValue(value)
     spin.setToolTip(tooltip)
     return spin
-
-
-def _text(name: str) -> QLabel:
-    label = QLabel()
-    label.setAccessibleName(name)
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-    return label

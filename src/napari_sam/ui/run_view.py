@@ -57,6 +57,11 @@ class RunView(QObject):
             self._viewer.layers.remove(self._preview)
         self._preview = None
 
+    def hand_over(self) -> Any | None:
+        """The layer of the preview, if it is still there; it is the caller's from here on."""
+        preview, self._preview = self._preview, None
+        return preview if preview is not None and preview in self._viewer.layers else None
+
     def show_failed(self) -> Any:
         """Add the layer of failed tiles; None if no tile failed."""
         return show_failed_tiles(self._viewer, self.failed, self._plane) if self.failed else None

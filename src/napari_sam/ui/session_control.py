@@ -68,6 +68,7 @@ class SessionControl:
         self.marked: list[int] = []
         self._stroke = Marks()
         self._hovered: Answer | None = None
+        self._shown_of: tuple[int, list[Preview]] = (0, [])
         self._commit_at: int | None = None
         self.layers = SessionLayers(viewer, placed, session.labels)
         self.keys = KeyBindings(self.act)
@@ -268,7 +269,8 @@ class SessionControl:
 
     def _on_failed(self, question: Question, error: Exception) -> None:
         self._say(error_text(error))
-        self._changed()
+        self._shown_of = (0, [])
+        self.show()
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -292,16 +294,22 @@ class SessionControl:
             marks = marks if seen.mask is None else marks + outline_of(seen.plane, seen.mask.box)
         current = self.current
         if current is not None:
-            previews += [
-                Preview(plane, found.mask, UNSURE if found.unsure else CURRENT)
-                for plane, found in current.planes.items()
-            ]
+            previews += self._previews_of(current)
             marks = marks + marks_of(current.plane, current.prompts)
         elif self._hovered is not None:
             previews.append(Preview(self.attention.plane, self._hovered.masks[0]))
         self.layers.show(previews, marks + self._stroke)
         if tell:
             self._changed()
+
+    def _previews_of(self, current: CurrentObject) -> list[Preview]:
+        """Its masks; while the model is asked once more, those that were shown before, so that nothing flickers."""
+        object_id, before = self._shown_of
+        if current.mask is None and self.is_answering and object_id == current.object_id:
+            return before
+        found = [Preview(p, known.mask, UNSURE if known.unsure else CURRENT) for p, known in current.planes.items()]
+        self._shown_of = current.object_id, found
+        return found
 
     def close(self) -> None:
         """End it: nothing of it stays in the viewer but the layer of objects."""

@@ -38,6 +38,8 @@ class SessionLayers:
         self.points: Points | None = None
         self.outlines: Shapes | None = None
         self._marks: Marks | None = None
+        self._previews: tuple[Preview, ...] | None = None
+        """What the layers show, and None where they have to be set anew."""
 
     @property
     def is_pyramid(self) -> bool:
@@ -60,7 +62,7 @@ class SessionLayers:
                 setattr(self, name, layer)
                 added.append(layer)
         if added:
-            self._marks = None
+            self._marks = self._previews = None
             for layer in self.layers():
                 if layer is not self.objects:
                     layer.editable = False
@@ -86,18 +88,22 @@ class SessionLayers:
 
     def show(self, previews: Sequence[Preview], marks: Marks) -> None:
         """Show the masks of objects that are not committed, and their prompts."""
-        if self.preview is not None:
+        # napari draws anew at each assignment, which costs more than the model's answer: only what is new is assigned.
+        before, self._marks = self._marks, marks
+        if self.preview is not None and not _are_same(previews, self._previews):
             self._place(self.preview, stamp(previews, self._labels.frame_size, self._labels.ndim))
-        if self._marks != marks and self.points is not None and self.outlines is not None:
+            self._previews = tuple(previews)
+        if self.points is not None and (before is None or before.points_part != marks.points_part):
             _set_points(self.points, marks)
+        if self.outlines is not None and (before is None or before.outlines_part != marks.outlines_part):
             _set_outlines(self.outlines, marks, self._placed.pixels_per_world() / self._viewer_zoom())
-            self._marks = marks
 
     def follow_image(self) -> None:
         """Put the layers where the image lies by now."""
         for layer in (self.objects, self.points, self.outlines):
             if layer is not None:
                 _put(layer, self._placed.placement())
+        self._previews = None
 
     def close(self) -> None:
         """Take the layers away but for the objects, which stay as they are and cannot be painted in any more."""
@@ -168,8 +174,21 @@ def camera_of(viewer: Any) -> Any:
 
 def _put(layer: Any, placement: dict[str, Any]) -> None:
     for name in ("scale", "translate", "affine"):
-        if name in placement:
+        if name in placement and not np.array_equal(_matrix(getattr(layer, name)), _matrix(placement[name])):
             setattr(layer, name, placement[name])
+
+
+def _matrix(place: Any) -> Any:
+    return getattr(place, "affine_matrix", place)
+
+
+def _are_same(a: Sequence[Preview], b: Sequence[Preview] | None) -> bool:
+    """Whether both show the very same masks."""
+    return (
+        b is not None
+        and len(a) == len(b)
+        and all(x.mask is y.mask and x.plane == y.plane and x.value == y.value for x, y in zip(a, b, strict=True))
+    )
 
 
 def _redrawn_in_part(layer: Any, plane: tuple[int, ...], box: Box) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from napari.qt.threading import FunctionWorker, create_worker
 from napari.utils import progress
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QObject, Signal, Slot
+from qtpy.QtCore import QObject, QTimer, Signal, Slot
 
 from napari_sam.errors import NapariSamError, RunInterrupted
 from napari_sam.workflows.stages import StageProgress
@@ -18,6 +21,11 @@ Work = Callable[[StageProgress, Callable[[], bool]], Any]
 """A job: handed its progress callback, and a function that says whether it should stop (and waits during a pause)."""
 _POLL_SECONDS = 0.1
 """How often a paused job looks whether napari has told it to stop."""
+_SHOW_MS = 50
+"""Signs of progress within this time are shown as one: a stage of many quick steps would keep the window drawing."""
+_TURN_SECONDS = 0.0005
+"""How long Python lets one thread run while another waits. Qt asks for Python's lock many times to handle one event,
+and would wait for the 5 ms of Python's own setting each time."""
 
 
 class Job(QObject):
@@ -32,7 +40,7 @@ class Job(QObject):
     description : str
         What the activity dock says.
     told : callable
-        Called with each (stage, steps done, steps in all).
+        Called with (stage, steps done, steps in all), the newest of them twenty times a second at most.
     done : callable
         Called with what `work` returned, unless the job was stopped.
     failed : callable
@@ -41,7 +49,7 @@ class Job(QObject):
         Called last, however the job ended.
     """
 
-    _advanced = Signal(str, int, int)
+    _advanced = Signal()
 
     def __init__(
         self,
@@ -59,6 +67,12 @@ class Job(QObject):
         self._told, self._done, self._failed, self._closed = told, done, failed, closed
         self._bar: progress | None = None
         self._stage = ""
+        self._newest: tuple[str, int, int] | None = None
+        self._newest_lock = threading.Lock()
+        self._shown_at = -math.inf
+        self._show_soon = QTimer(self)
+        self._show_soon.setSingleShot(True)
+        self._show_soon.timeout.connect(self._show_newest)
         self._may_go_on = threading.Event()
         self._may_go_on.set()
         self._worker: FunctionWorker[Any] = create_worker(self._run, _ignore_errors=True)
@@ -81,6 +95,7 @@ class Job(QObject):
     def start(self) -> None:
         """Begin; returns at once."""
         self._bar = progress(total=0, desc=self._description)
+        _short_turns.begin()
         self._worker.start()
 
     def pause(self) -> None:
@@ -103,22 +118,44 @@ class Job(QObject):
 
     def _run(self) -> Any:
         try:
-            return self._work(self._advanced.emit, self._should_stop)
+            return self._work(self._note, self._should_stop)
         except RunInterrupted:
             return None
+
+    def _note(self, stage: str, done: int, total: int) -> None:
+        """Called on the thread of the work: the GUI thread is told once, however many steps come before it looks."""
+        with self._newest_lock:
+            is_waiting, self._newest = self._newest is not None, (stage, done, total)
+        if not is_waiting:
+            self._advanced.emit()
 
     def _should_stop(self) -> bool:
         while not self.is_stopping and not self._may_go_on.wait(_POLL_SECONDS):
             pass
         return self.is_stopping
 
-    @Slot(str, int, int)
-    def _on_advanced(self, stage: str, done: int, total: int) -> None:
-        if self._bar is None:
+    @Slot()
+    def _on_advanced(self) -> None:
+        since_ms = 1000 * (time.monotonic() - self._shown_at)
+        if since_ms >= _SHOW_MS:
+            self._show_newest()
+        else:
+            self._show_soon.start(max(1, round(_SHOW_MS - since_ms)))
+
+    def _tell_newest(self) -> tuple[str, int, int] | None:
+        with self._newest_lock:
+            newest, self._newest = self._newest, None
+        if newest is not None:
+            self._shown_at = time.monotonic()
+            self._told(*newest)
+        return newest
+
+    @Slot()
+    def _show_newest(self) -> None:
+        newest = self._tell_newest()
+        if newest is None or self._bar is None:  # whoever was told may have ended the job
             return
-        self._told(stage, done, total)
-        if self._bar is None:  # whoever was told may have ended the job
-            return
+        stage, done, total = newest
         if stage != self._stage:
             # The bar's own estimate of the time left counts from here on, without what an earlier run has done.
             self._stage = stage
@@ -129,6 +166,7 @@ class Job(QObject):
 
     @Slot(object)
     def _on_returned(self, result: Any) -> None:
+        self._tell_newest()
         if not self.is_stopping:  # the stop may have come while this call was queued
             self._done(result)
 
@@ -139,10 +177,35 @@ class Job(QObject):
 
     @Slot()
     def _on_finished(self) -> None:
+        _short_turns.end()
+        self._show_soon.stop()
         if self._bar is not None:
             self._bar.close()
             self._bar = None
         self._closed()
+
+
+class _ShortTurns:
+    """Makes Python's threads take shorter turns while any job runs."""
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._usual = sys.getswitchinterval()
+
+    def begin(self) -> None:
+        if not self._running:
+            self._usual = sys.getswitchinterval()
+            sys.setswitchinterval(min(self._usual, _TURN_SECONDS))
+        self._running += 1
+
+    def end(self) -> None:
+        self._running -= 1
+        if not self._running:
+            sys.setswitchinterval(self._usual)
+
+
+_short_turns = _ShortTurns()
+"""One for all jobs: Python has one setting for all threads."""
 
 
 def error_text(error: Exception) -> str:
