@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QScrollArea
 from screenshot_window import IMAGES, SIZE, settle, wait_until
 
 from napari_sam.ui import AutomaticSegmentation, nuclei_sample
+from napari_sam.ui.samples import film_sample
 
 EXAMPLES = 4
 
@@ -47,11 +48,27 @@ def show_automatic(viewer: napari.Viewer) -> None:
     print(widget.status.text(), widget.refilter.count.text())
 
 
+def show_stack(viewer: napari.Viewer) -> None:
+    """The automatic widget with the linked objects of three frames of a film."""
+    for data, options, *_ in film_sample()[:1]:
+        viewer.add_image(data[:3], **options)
+    widget = AutomaticSegmentation(viewer)
+    viewer.window.add_dock_widget(widget, name="Automatic segmentation", area="right")
+    widget.settings.all_planes.setChecked(True)
+    widget.settings.linking.set_values({"least_planes": 2})
+    widget.run.click()
+    wait_until(widget.run.isEnabled)
+    take(viewer, "automatic-stack")
+    viewer.window.remove_dock_widget(widget)
+    viewer.layers.clear()
+
+
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     viewer = napari.Viewer(show=True)
     viewer.theme = "dark"
     viewer.window.resize(*SIZE)
+    show_stack(viewer)
     show_automatic(viewer)
     viewer.close()
 

@@ -124,7 +124,8 @@ def test_the_network_needs_torch_and_no_torchvision():
 def test_every_library_the_source_imports_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    requirements = [*project["dependencies"], *extras["napari"], *extras["parquet"]]
+    optional = [line for name, lines in extras.items() if name not in {"test", "dev"} for line in lines]
+    requirements = [*project["dependencies"], *optional]
     names = {re.match(r"[A-Za-z0-9_.-]+", line).group().lower() for line in requirements}
     declared = {NAME_OF_DISTRIBUTION.get(name, name.replace("-", "_")) for name in names}
     used = {library for path in SRC.rglob("*.py") for library in third_party(path)}

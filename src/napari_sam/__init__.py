@@ -22,34 +22,45 @@ if TYPE_CHECKING:
     from napari_sam.model import SamModel, load_model
     from napari_sam.predict import (
         AutoMaskConfig,
+        EdgeConfig,
         ImageEmbedding,
+        ObjectProposalConfig,
         Prediction,
+        detect_edges,
         embed_image,
         generate_masks,
+        masks_from_boxes,
         predict_masks,
+        propose_objects,
     )
     from napari_sam.tiling import TilingConfig
-    from napari_sam.workflows import SegmentResult, evaluate, segment, train
+    from napari_sam.workflows import SegmentResult, evaluate, segment, segment_boxes, train
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AutoMaskConfig",
+    "EdgeConfig",
     "ImageEmbedding",
     "Mask",
     "NapariSamError",
+    "ObjectProposalConfig",
     "Prediction",
     "SamModel",
     "SegmentResult",
     "TilingConfig",
     "__version__",
+    "detect_edges",
     "embed_image",
     "evaluate",
     "generate_masks",
     "load_model",
+    "masks_from_boxes",
     "open_image",
     "predict_masks",
+    "propose_objects",
     "segment",
+    "segment_boxes",
     "train",
 ]
 
@@ -60,6 +71,11 @@ _PART_OF = {
     "SamModel": "model",
     "load_model": "model",
     "AutoMaskConfig": "predict",
+    "EdgeConfig": "predict",
+    "ObjectProposalConfig": "predict",
+    "detect_edges": "predict",
+    "masks_from_boxes": "predict",
+    "propose_objects": "predict",
     "ImageEmbedding": "predict",
     "Prediction": "predict",
     "embed_image": "predict",
@@ -69,6 +85,7 @@ _PART_OF = {
     "SegmentResult": "workflows",
     "evaluate": "workflows",
     "segment": "workflows",
+    "segment_boxes": "workflows",
     "train": "workflows",
 }
 

@@ -113,3 +113,18 @@ def test_progress_reaches_the_end_over_several_batches(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     write_geojson(grid_of_squares(20), tmp_path / "a.geojson", progress=lambda *step: seen.append(step))
     assert seen == [(i, 400) for i in range(1, 401)]
+
+
+def test_outlines_filled_again_are_the_masks(tmp_path: Path) -> None:
+    objects = blobs((120, 160), 25, seed=2)
+    content = json.loads(write_geojson(objects, tmp_path / "a.geojson").read_text())
+    columns, rows = np.meshgrid(np.arange(160) + 0.5, np.arange(120) + 0.5)
+    for feature, (_, mask) in zip(content["features"], objects.iter_masks(), strict=True):
+        np.testing.assert_array_equal(shapely.contains_xy(shape(feature["geometry"]), columns, rows), mask.to_array())
+
+
+def test_what_shapely_writes_of_the_outlines_is_what_was_read(tmp_path: Path) -> None:
+    content = json.loads(write_geojson(blobs((60, 80), 8), tmp_path / "a.geojson").read_text())
+    for feature in content["features"]:
+        again = json.loads(shapely.to_geojson(shape(feature["geometry"])))
+        assert again == feature["geometry"]

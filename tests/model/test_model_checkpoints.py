@@ -54,6 +54,14 @@ def test_what_is_saved_in_float32_is_read_back_equal(config, tmp_path):
     assert_same_state(build_from_checkpoint(path, read).state_dict(), sam.state_dict())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="this system has no permission bits")
+def test_others_may_read_a_checkpoint_as_any_other_file(tmp_path):
+    path, usual = tmp_path / "a.safetensors", tmp_path / "usual"
+    usual.touch()
+    save_checkpoint(path, tiny_sam(TINY_CONV), TINY_CONV)
+    assert path.stat().st_mode == usual.stat().st_mode
+
+
 def test_weights_are_stored_in_half_precision_and_read_as_single(tmp_path):
     sam, path = tiny_sam(TINY_CONV), tmp_path / "mine.safetensors"
     save_checkpoint(path, sam, TINY_CONV)

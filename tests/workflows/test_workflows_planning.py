@@ -9,8 +9,9 @@ import tifffile
 from napari_sam.geometry import Box
 from napari_sam.images import Plane, has_foreground
 from napari_sam.tiling import TilingConfig
-from napari_sam.workflows import SegmentConfig, plan_segment
+from napari_sam.workflows import SegmentConfig, plan_segment, segment
 from napari_sam.workflows.estimate import Estimate
+from tiling.tiling_synthetic import blobs
 from workflows.workflows_scenes import TILES, digest, scene, squares, stand_in, tiny_model
 
 
@@ -114,3 +115,19 @@ def test_an_image_without_anything_needs_nothing():
 )
 def test_times_read_well(seconds, text):
     assert f"about {text}, 1,234 MB" in Estimate(1234, 5, seconds, 6, 2).as_text()
+
+
+def test_a_small_need_of_disk_does_not_read_as_none():
+    assert "0.24 MB on disk" in Estimate(1234, 0.24, 12, 6, 2).as_text()
+
+
+def test_the_disk_foretold_is_about_what_is_then_on_it(tmp_path, monkeypatch):
+    stand_in(monkeypatch)
+    image = np.repeat(blobs((1024, 1024), 2, n=900, radius=(6, 16))[..., np.newaxis], 3, axis=2)
+    tifffile.imwrite(tmp_path / "image.tif", image, photometric="rgb")
+    tiling = TilingConfig(core_px=256, halo_px=32, max_object_px=0)
+    foretold = plan_segment(tmp_path / "image.tif", tiny_model(), tiling=tiling).estimate()
+    result = segment(tmp_path / "image.tif", tmp_path / "out" / "a.ome.zarr", tiny_model(), tiling=tiling)
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert 0.75 < foretold.disk_mb / (on_disk / 1e6) < 1.25
+    assert 0.75 < foretold.objects / len(result.objects) < 1.25

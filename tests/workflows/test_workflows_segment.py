@@ -19,7 +19,7 @@ from napari_sam.tiling import TilingConfig
 from napari_sam.tiling.labels import paint_labels
 from napari_sam.workflows import SegmentConfig, SegmentPaths, segment
 from tiling import tiling_synthetic as synthetic
-from workflows.workflows_scenes import TILES, digest, found, scene, squares, stand_in, tiny_checkpoint, tiny_model
+from workflows.workflows_scenes import TILES, digest, found, scene, squares, stand_in, tiny_model
 
 TABLE_COLUMNS = (
     "label,y0,x0,y1,x1,area_px,centroid_y,centroid_x,predicted_iou,stability_score,tile,touches_seam,prompt,verified"
@@ -113,20 +113,6 @@ def test_a_pixel_size_reaches_labels_and_table(tmp_path, monkeypatch):
     image = zarr.open_group(tmp_path / "a.ome.zarr", mode="r").attrs["ome"]["multiscales"][0]
     assert image["datasets"][0]["coordinateTransformations"][0]["scale"] == [0.5, 0.5]
     assert any("um" in column for column in read_rows(tmp_path / "t.csv")[0])
-
-
-def test_workers_threads_and_processes_give_the_same_bytes(tmp_path):
-    tifffile.imwrite(tmp_path / "image.tif", scene((150, 170)), photometric="rgb")
-    model = tiny_checkpoint(tmp_path / "tiny.safetensors")
-    outcomes = set()
-    for workers, executor in [(1, "threads"), (2, "threads"), (2, "processes")]:
-        output = tmp_path / f"{workers}-{executor}" / "out.ome.zarr"
-        config = SegmentConfig(workers=workers, executor=executor)
-        table = output.with_name("t.csv")
-        result = segment(tmp_path / "image.tif", output, model, tiling=TILES, config=config, table=table)
-        assert len(result.objects) > 3
-        outcomes.add((digest(output), digest(table)))
-    assert len(outcomes) == 1
 
 
 def test_numpy_dask_zarr_and_files_give_the_same_labels(tmp_path, monkeypatch):
@@ -249,9 +235,9 @@ REFUSED = {
         "points",
     ),
     "processes of a loaded model": (
-        {"config": SegmentConfig(executor="processes")},
+        {"config": SegmentConfig(workers=2)},
         ConfigError,
-        "loads the model in each process: give its name",
+        "each worker process loads the model itself: give its name",
     ),
     "two configurations": (
         {"preset": "cells", "automatic": napari_sam.AutoMaskConfig()},
@@ -273,9 +259,18 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path, mon
     assert digest(tmp_path) == before
 
 
-@pytest.mark.parametrize("given", [{"workers": 0}, {"executor": "fibres"}])
-def test_settings_of_workers_out_of_range_are_refused(given):
-    with pytest.raises(ConfigError, match=r"workers must be at least 1, got 0|must be one of threads, processes, got"):
+SETTINGS = {
+    "no workers": ({"workers": 0}, "workers must be at least 1, got 0"),
+    "no such executor": ({"executor": "fibres"}, "must be one of processes, threads, got 'fibres'"),
+    "no torch threads": ({"torch_threads": 0}, "torch_threads must be at least 1, got 0"),
+    "a cluster and workers": ({"scheduler": "tcp://h:1", "workers": 2}, "has workers of its own; leave out workers"),
+    "a cluster and threads": ({"scheduler": "tcp://h:1", "executor": "threads"}, "or leave out the scheduler"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), SETTINGS.values(), ids=SETTINGS)
+def test_settings_of_workers_that_do_not_fit_are_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
         SegmentConfig(**given)
 
 

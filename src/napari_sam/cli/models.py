@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
 
 from napari_sam.cli import EXIT_FAILED
 from napari_sam.workflows.models import download_checkpoint, format_models, list_models, verify_models
 
-app = App(name="models", help="List, download and verify model checkpoints.", help_format="plaintext")
+app = App(name="models", help="List, download, verify and export model checkpoints.", help_format="plaintext")
 
 
 @app.command(name="list")
@@ -41,3 +44,27 @@ def verify(*names: str) -> int:
     for row in rows:
         print(f"{'ok' if row.ok else 'WRONG':6} {row.name}: {row.message}")
     return 0 if all(row.ok for row in rows) else EXIT_FAILED
+
+
+@app.command
+def export(
+    model: str,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    encoder: Path | None = None,
+) -> None:
+    """Write a model as ONNX, for programs without torch.
+
+    Parameters
+    ----------
+    model
+        A name from `napari-sam models list`, or a checkpoint file.
+    output
+        The prompt decoder: image embedding and prompts to masks. NAME.onnx.
+    encoder
+        The image encoder: image to image embedding. NAME.onnx.
+    """
+    from napari_sam.workflows.onnx_files import export_onnx
+
+    for path in export_onnx(model, output, encoder):
+        print(path)

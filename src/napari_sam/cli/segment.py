@@ -98,7 +98,7 @@ def segment(
 
 def _run(image: str, output: Path, job: dict[str, Any]) -> int:
     """Run the job with progress bars; the exit code."""
-    with _Bars() as bars:
+    with Bars() as bars:
         try:
             result = run_segment(image, output, **job, progress=bars.update, on_estimate=bars.tell_estimate)
         except RunInterrupted:
@@ -113,7 +113,7 @@ def _run(image: str, output: Path, job: dict[str, Any]) -> int:
     return 0 if result.is_complete else EXIT_TILES_FAILED
 
 
-class _Bars:
+class Bars:
     """One progress bar a stage, with rate and ETA, on the terminal's error stream."""
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class _Bars:
             self._bar.close()
             self._bar = None
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> Bars:
         return self
 
     def __exit__(self, *_: object) -> None:

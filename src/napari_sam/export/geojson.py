@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.export.polygons import Polygon, trace_polygons
+from napari_sam.export.polygons import Polygon, iter_polygons
 from napari_sam.export.streaming import write_json_list
 from napari_sam.geometry import Mask
 from napari_sam.images.geo import GeoReference
@@ -20,8 +18,6 @@ from napari_sam.tiling.labels import PaintableObjects, check_pixel_size
 from napari_sam.tiling.objects import ObjectTable
 
 QuPathType = Literal["annotation", "detection"]
-
-_MASKS_AT_ONCE = 128
 
 
 def write_geojson(
@@ -76,19 +72,10 @@ def write_geojson(
                 "measurements": _measurements(objects.table, row, mask, pixel_area_um2),
             },
         }
-        for row, label, mask, polygons in _traced(objects)
+        for row, label, mask, polygons in iter_polygons(objects)
         if polygons
     )
     return write_json_list(path, before, "features", features, total=len(objects.table.label), progress=progress)
-
-
-def _traced(objects: PaintableObjects) -> Iterator[tuple[int, int, Mask, list[Polygon]]]:
-    """Row of the table, label, mask and polygons of each object; traced in batches, which is much faster."""
-    remaining = enumerate(objects.iter_masks())
-    while batch := list(islice(remaining, _MASKS_AT_ONCE)):
-        traced = trace_polygons([mask for _, (_, mask) in batch])
-        for (row, (label, mask)), polygons in zip(batch, traced, strict=True):
-            yield row, label, mask, polygons
 
 
 def _geometry(polygons: list[Polygon], geo: GeoReference | None) -> dict[str, Any]:

@@ -7,20 +7,23 @@ zero; sorted along x (or y) they pair up to the vertical (or horizontal) edges; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.geometry import Mask
 from napari_sam.geometry.runs import Strips
+from napari_sam.tiling.labels import PaintableObjects
 
 Ring = NDArray[np.int64]
 """(K + 1, 2) corners (x, y), the first repeated at the end; the mask lies to the left where y points up."""
 
 Ints = NDArray[np.int64]
+
+_MASKS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +50,15 @@ class _Edges:
     y_to: Ints
     following: Ints
     """Index of the next vertical edge of the ring."""
+
+
+def iter_polygons(objects: PaintableObjects) -> Iterator[tuple[int, int, Mask, list[Polygon]]]:
+    """Row of the table, label, mask and polygons of each object; traced in batches, which is much faster."""
+    remaining = enumerate(objects.iter_masks())
+    while batch := list(islice(remaining, _MASKS_AT_ONCE)):
+        traced = trace_polygons([mask for _, (_, mask) in batch])
+        for (row, (label, mask)), polygons in zip(batch, traced, strict=True):
+            yield row, label, mask, polygons
 
 
 def trace_polygons(masks: Sequence[Mask]) -> list[list[Polygon]]:

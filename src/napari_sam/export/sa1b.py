@@ -31,6 +31,8 @@ class Sa1bFile:
     """(H, W) of the image the masks lie in."""
     masks: list[tuple[int, Mask]]
     """Id and mask of each annotation, in the order of the file."""
+    source_name: str = ""
+    """What the image was called before it came into a data set, where the file says so."""
 
 
 def write_sa1b(
@@ -39,6 +41,7 @@ def write_sa1b(
     *,
     file_name: str,
     image_id: int = 0,
+    source_name: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write all masks, overlapping ones too, with COCO run lengths; some hundred masks in memory at a time.
@@ -55,6 +58,8 @@ def write_sa1b(
         Name of the image the masks belong to.
     image_id : int
         Its number in a data set.
+    source_name : str, optional
+        What the image was called before it got the name it has in a data set.
     progress : callable, optional
         Called with (objects done, objects in all).
 
@@ -64,7 +69,9 @@ def write_sa1b(
         If the disk refuses.
     """
     height, width = objects.image_size
-    image = {"image_id": image_id, "width": width, "height": height, "file_name": file_name}
+    image: dict[str, Any] = {"image_id": image_id, "width": width, "height": height, "file_name": file_name}
+    if source_name is not None:
+        image["source_name"] = source_name
     annotations = (_annotation(*item) for item in iter_coco_rles(objects.iter_masks(), objects.image_size))
     total = len(objects.table.label)
     return write_json_list(path, {"image": image}, "annotations", annotations, total=total, progress=progress)
@@ -79,16 +86,23 @@ def read_sa1b(path: str | os.PathLike[str]) -> Sa1bFile:
         If it is missing, is not JSON of this format, or a mask in it is damaged.
     """
     try:
-        content = json.loads(Path(path).read_text("utf-8"))
+        return parse_sa1b(Path(path).read_bytes(), str(path))
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def parse_sa1b(text: bytes, name: str) -> Sa1bFile:
+    """The content of a file in SA-1B's format; `name` is for messages. Raises ImageError as :func:`read_sa1b`."""
+    try:
+        content = json.loads(text)
         image = content["image"]
         size = (int(image["height"]), int(image["width"]))
         masks = list(_read_annotations(content["annotations"], size))
-        return Sa1bFile(int(image["image_id"]), str(image["file_name"]), size, masks)
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror or error}.") from error
+        source = str(image.get("source_name", ""))
+        return Sa1bFile(int(image["image_id"]), str(image["file_name"]), size, masks, source)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ImageError(
-            f"{path} is not a complete SA-1B file ({type(error).__name__}: {error}); "
+            f"{name} is not a complete SA-1B file ({type(error).__name__}: {error}); "
             "it needs 'image' with image_id, width, height, file_name and 'annotations' with COCO run lengths."
         ) from error
 

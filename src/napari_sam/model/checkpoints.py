@@ -197,7 +197,10 @@ def _write_atomically(path: Path, tensors: dict[str, Tensor], header: dict[str, 
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        usual = part.stat().st_mode
         save_file(tensors, part, header)
+        part.chmod(usual)  # safetensors makes a file that nobody else may read
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -99,6 +99,8 @@ class SamConfig:
     """Whether the network has a proposal head (a map of object centres)."""
     has_instances: bool = False
     """Whether it has an instance head (foreground and borders), which grows regions from the proposals."""
+    text_embed_dim: int = 0
+    """Channels of a CLIP embedding that the prompt encoder takes as a prompt; 0 for a network that takes none."""
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     """Subtracted from the RGB image, in 0 to 255."""
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
@@ -116,6 +118,8 @@ class SamConfig:
                 f"prompt_embed_dim must be a multiple of {2 * len(self.position_scales)} (two channels for each of the "
                 f"{len(self.position_scales)} position_scales), got {self.prompt_embed_dim}."
             )
+        if self.text_embed_dim < 0:
+            raise ConfigError(f"text_embed_dim must be 0 (no text prompts) or more, got {self.text_embed_dim}.")
         if self.has_instances and not self.has_proposals:
             raise ConfigError("has_instances needs has_proposals: regions grow from the proposal head's centres.")
 

@@ -60,7 +60,7 @@ class MaskDecoder(nn.Module):
         self, image_embeddings: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor
     ) -> tuple[Tensor, Tensor]:
         """All masks, the unambiguous one first: (P, 1 + multimask, 4h, 4w) and (P, 1 + multimask)."""
-        count = len(sparse)
+        count = sparse.shape[0]  # not len(): a trace of the network for ONNX would take it for a constant
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + M, C)
         tokens = torch.cat([own.expand(count, -1, -1), sparse], dim=1)  # (P, 1 + M + K, C)
         image = image_embeddings + dense  # (P, C, h, w)

@@ -64,6 +64,7 @@ def build_sam(config: SamConfig) -> Sam:
         image_size=config.image_size,
         mask_in_channels=config.mask_in_channels,
         position_scales=config.position_scales,
+        text_embed_dim=config.text_embed_dim,
     )
     transformer = TwoWayTransformer(
         depth=config.decoder_depth, width=width, heads=config.decoder_heads, mlp_dim=config.decoder_mlp_dim

@@ -1,10 +1,13 @@
 """One image in memory: embed it once, answer prompts, find everything."""
 
 from napari_sam.predict.automatic import generate_masks
+from napari_sam.predict.boxed import box_masks, masks_from_boxes
 from napari_sam.predict.config import AutoMaskConfig, MaskChoice, PromptSource
 from napari_sam.predict.decoding import Prediction, predict_masks
 from napari_sam.predict.devices import OutOfMemoryWarning, Precision
+from napari_sam.predict.edges import EdgeConfig, detect_edges
 from napari_sam.predict.embedding import ImageEmbedding, embed_image
+from napari_sam.predict.objectness import ObjectProposalConfig, proposal_score, propose_objects, ranked_proposals
 from napari_sam.predict.presets import PRESETS, Preset, preset_config
 from napari_sam.predict.prompts import Prompts, check_prompts
 from napari_sam.predict.proposals import proposal_points
@@ -14,20 +17,28 @@ from napari_sam.predict.upsampling import LogitUpsampler
 __all__ = [
     "PRESETS",
     "AutoMaskConfig",
+    "EdgeConfig",
     "ImageEmbedding",
     "LogitUpsampler",
     "MaskChoice",
+    "ObjectProposalConfig",
     "OutOfMemoryWarning",
     "Precision",
     "Prediction",
     "Preset",
     "PromptSource",
     "Prompts",
+    "box_masks",
     "check_prompts",
+    "detect_edges",
     "embed_image",
     "generate_masks",
+    "masks_from_boxes",
     "predict_masks",
     "preset_config",
     "proposal_points",
+    "proposal_score",
+    "propose_objects",
+    "ranked_proposals",
     "reprompt",
 ]

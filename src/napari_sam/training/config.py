@@ -134,6 +134,7 @@ def fine_tuning(*, whole_frames: bool, **changes: Any) -> TrainConfig:
         "learning_rate": 1e-5 if whole_frames else 1e-4,
         "warmup_steps": 20,
         "ema": 0.99,
+        "frames": 48,
         "validate_minutes": 1.0,
     }
     return TrainConfig(**preset | changes)

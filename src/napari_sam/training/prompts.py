@@ -36,6 +36,8 @@ class PromptBatch:
     """(P, 4) or None."""
     step_px: int = 2
     """Pixels of the frame per pixel of `truth` and of the decoder's masks."""
+    text: Tensor | None = None
+    """(P, D) CLIP embeddings, for networks that take them as a prompt."""
 
     def to(self, device: torch.device) -> PromptBatch:
         """The same on `device`."""

@@ -57,6 +57,7 @@ def teach_rounds(
                 (prompts.points, prompts.labels) if prompts.points.shape[1] else None,
                 prompts.boxes,
                 former,
+                text=prompts.text,
                 grid_size=(embedding.shape[-2], embedding.shape[-1]),
             )
             places = _positions(sam, prompts, embedding)

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_sam.workflows.boxes import segment_boxes
     from napari_sam.workflows.evaluation import EvaluateConfig, evaluate
     from napari_sam.workflows.planning import SegmentConfig, SegmentPaths, SegmentPlan, plan_segment
     from napari_sam.workflows.segmentation import SegmentResult, segment
@@ -20,6 +21,7 @@ __all__ = [
     "evaluate",
     "plan_segment",
     "segment",
+    "segment_boxes",
     "train",
 ]
 
@@ -28,6 +30,7 @@ _MODULE_OF = {
     "evaluate": "evaluation",
     "SegmentResult": "segmentation",
     "segment": "segmentation",
+    "segment_boxes": "boxes",
     "train": "training",
 }
 

@@ -112,10 +112,10 @@ def read_viewable(output: Path) -> list[NDArray[Any] | da.Array]:
         If the file cannot be read.
     """
     levels = open_image(output).levels
-    height, width = levels[0].shape[-2:]
-    if height * width <= IN_MEMORY_PX:
+    if np.prod(levels[0].shape) <= IN_MEMORY_PX:
         return [np.array(levels[0][:])]
-    return [da.from_array(level, chunks=(_CHUNK_PX, _CHUNK_PX), name=False) for level in levels]
+    chunks = (*(1 for _ in levels[0].shape[:-2]), _CHUNK_PX, _CHUNK_PX)
+    return [da.from_array(level, chunks=chunks, name=False) for level in levels]
 
 
 def table_features(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -178,7 +178,7 @@ def save_labels(
         If the name is taken by something that is not ours, or the disk refuses.
     """
     target = with_ending(path, kind)
-    plane = _single_plane(labels)
+    plane = single_plane(labels)
     size_um = _size_um(pixel_size, units)
     if kind == "ome-zarr":
         table = table_beside(target)
@@ -227,7 +227,7 @@ def _check_table(path: Path) -> None:
         raise OutputError(f"{path} exists and is not an object table, so it is not replaced; choose another name.")
 
 
-def _single_plane(labels: LazyArray) -> LazyArray:
+def single_plane(labels: LazyArray) -> LazyArray:
     shape = tuple(int(n) for n in labels.shape)
     if np.dtype(labels.dtype).kind not in "uib":
         raise ImageError(f"labels are whole numbers, got pixels of type {labels.dtype}; convert the layer to labels.")

@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_sam.errors import OutputError
-from napari_sam.export import MAX_TIFF_PIXELS
+from napari_sam.export import MAX_TIFF_PIXELS, TIFF_SUFFIXES
 from napari_sam.geometry import Box
 from napari_sam.tiling.labels import check_labels_path, iter_blocks
 from napari_sam.tiling.multiscale import create_level, label_metadata, level_sizes
@@ -37,6 +37,32 @@ class LabelStack(Protocol):
         """A view at 1 / 2^k, to be sliced."""
 
 
+def check_output_path(output: Path, *, replaceable: bool = False) -> None:
+    """Refuse a name for labels that cannot be written, or that would cost something else; asked before the work.
+
+    Raises
+    ------
+    OutputError
+        If it ends otherwise than in .zarr or .tif, or exists and is not `replaceable`; what others wrote never is.
+    """
+    if output.suffix.lower() in TIFF_SUFFIXES:
+        if output.exists() and not replaceable:
+            raise OutputError(f"{output} already exists; choose another output name, or move it away.")
+    elif output.name.lower().endswith(".zarr"):
+        check_labels_path(output, overwrite=replaceable)
+    else:
+        raise OutputError(f"the output must be NAME.ome.zarr or NAME.tif, got {output}; change the end of the name.")
+
+
+def check_stack_tiff(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse labels that `write_stack_tiff` would refuse; asked before the work."""
+    if int(np.prod(shape)) > MAX_TIFF_PIXELS:
+        raise OutputError(
+            f"{path}: {' x '.join(map(str, shape))} pixels are too many for one TIFF, which takes at most "
+            f"{MAX_TIFF_PIXELS}; write to a name ending in .ome.zarr."
+        )
+
+
 def write_stack_tiff(
     labels: LabelStack, path: Path, *, axes: str, pixel_size_um: tuple[float, float] | None = None
 ) -> Path:
@@ -47,12 +73,7 @@ def write_stack_tiff(
     OutputError
         If there are more than 2^30 pixels in all, or the disk refuses.
     """
-    size = int(np.prod(labels.shape))
-    if size > MAX_TIFF_PIXELS:
-        raise OutputError(
-            f"{path}: {' x '.join(map(str, labels.shape))} pixels are too many for one TIFF, which takes at most "
-            f"{MAX_TIFF_PIXELS}; write to a name ending in .ome.zarr."
-        )
+    check_stack_tiff(path, labels.shape)
     metadata: dict[str, Any] = {"axes": f"{axes}YX"}
     if pixel_size_um is not None:
         (metadata["PhysicalSizeY"], metadata["PhysicalSizeX"]) = pixel_size_um

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
+import torch
 from numpy.typing import NDArray
 
 from napari_sam.errors import ConfigError, OutputError
@@ -20,9 +22,9 @@ from napari_sam.model import SamModel, load_model
 from napari_sam.predict import AutoMaskConfig, generate_masks, preset_config
 from napari_sam.predict.automatic import check_prompt_source
 from napari_sam.tiling import TilePlan, TilingConfig, plan_tiles
-from napari_sam.tiling.run import ExecutorName
 from napari_sam.workflows.estimate import Estimate, TileSample, estimate_run, sample_tiles, time_tile
 
+ExecutorName = Literal["processes", "threads"]
 LEAST_REDUCED_PX = 16
 """Side that a tile still has in the pyramid level in which foreground is looked for first."""
 
@@ -44,15 +46,36 @@ class SegmentConfig:
     pixel_size_um: float | None = None
     """Side of a pixel in micrometres, where the file is wrong or does not say."""
     workers: int = 1
-    """Tiles segmented at the same time."""
-    executor: ExecutorName = "threads"
-    """Whether workers are threads, which share one model, or processes, each with its own."""
+    """Tiles segmented at the same time, each by a process of this machine with a model of its own; one a GPU."""
+    scheduler: str | None = None
+    """Address of a dask scheduler (tcp://HOST:8786), or the file it wrote (NAME.json), whose workers are taken."""
+    executor: ExecutorName = "processes"
+    """Whether several workers are processes, or threads that share one model."""
+    torch_threads: int | None = None
+    """CPU threads with which the network runs in each worker; by default as many as torch takes here. With several
+    workers on one machine, its cores divided by the workers is fastest. The same number gives the same bytes."""
+    intensities: bool = False
+    """Add the mean, minimum and maximum of every channel of the image in each object to the table."""
+    shapes: bool = False
+    """Add axes, diameter, perimeter, eccentricity, orientation and concavity of each object to the table."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"workers must be at least 1, got {self.workers}; one a CPU core or GPU is usual.")
         if self.executor not in get_args(ExecutorName):
             raise ConfigError(f"executor must be one of {', '.join(get_args(ExecutorName))}, got {self.executor!r}.")
+        if self.torch_threads is not None and self.torch_threads < 1:
+            raise ConfigError(f"torch_threads must be at least 1, got {self.torch_threads}; one a core is usual.")
+        if self.scheduler is not None and (self.workers > 1 or self.executor == "threads"):
+            raise ConfigError(
+                f"the cluster at {self.scheduler} has workers of its own; leave out workers = {self.workers} and "
+                f"executor = {self.executor!r}, or leave out the scheduler."
+            )
+
+    @property
+    def uses_local_cluster(self) -> bool:
+        """Whether processes of this machine segment the tiles."""
+        return self.scheduler is None and self.workers > 1 and self.executor == "processes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +156,8 @@ class SegmentPlan:
 
     def estimate(self) -> Estimate:
         """What the run will need, from segmenting two tiles now; nothing is written."""
-        samples = [time_tile(self.plane.read, tile, self.segment_tile) for tile in sample_tiles(self.tiles.kept)]
+        with torch_threads(self.config.torch_threads):
+            samples = [time_tile(self.plane.read, tile, self.segment_tile) for tile in sample_tiles(self.tiles.kept)]
         return self.scale_up(samples, tiles_left=len(self.tiles.kept))
 
     def scale_up(self, samples: Sequence[TileSample], *, tiles_left: int) -> Estimate:
@@ -143,7 +167,7 @@ class SegmentPlan:
             self.tiles,
             tiles_left=tiles_left,
             workers=self.config.workers,
-            own_memory=self.config.executor == "processes",
+            own_memory=self.config.uses_local_cluster,
         )
 
 
@@ -162,8 +186,10 @@ def plan_segment(
     config = config or SegmentConfig()
     if preset is not None and isinstance(automatic, AutoMaskConfig):
         raise ConfigError(f"give either preset = {preset!r} or a whole AutoMaskConfig, not both.")
-    if config.executor == "processes" and isinstance(model, SamModel):
-        raise ConfigError('executor = "processes" loads the model in each process: give its name or path.')
+    if isinstance(model, SamModel) and (config.uses_local_cluster or config.scheduler is not None):
+        raise ConfigError(
+            "each worker process loads the model itself: give its name or path, or use threads (executor = 'threads')."
+        )
     source = open_image(image_or_path, axes=config.axes, series=config.series, pixel_size_um=config.pixel_size_um)
     plane = source.plane(t=config.t, z=config.z, channels=config.channels)
     region = None if roi is None else read_roi(roi, plane.shape)
@@ -175,6 +201,17 @@ def plan_segment(
     plane = plane.with_normalisation(plane.normalisation)
     tiles = plan_tiles(plane.shape, tiling, partial(_is_wanted, plane, region))
     return SegmentPlan(plane, loaded, automatic, tiling, tiles, region, config)
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Let the network run with so many CPU threads in the block; None leaves it as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_fits(automatic: AutoMaskConfig, model: SamModel) -> None:

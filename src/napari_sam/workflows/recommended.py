@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from napari_sam.model.checkpoints import AUTOMATIC_KEY
-from napari_sam.model.registry import find_entry
+from napari_sam.model.registry import REGISTRY, find_entry
 from napari_sam.model.storage import find_checkpoint
 from napari_sam.predict import AutoMaskConfig, preset_config
 
 
 def recommended_settings(model: str, preset: str | None = None) -> AutoMaskConfig:
-    """The settings `segment` uses for a registered model and a preset; reads a file's header, never its weights.
+    """The settings `segment` uses for a model and a preset; reads a file's header, never its weights.
 
     A model that is not on this machine, or recommends nothing, has the published values.
+
+    Parameters
+    ----------
+    model : str
+        A registered name, or the path of a file of one's own.
+    preset : str, optional
 
     Raises
     ------
@@ -29,12 +36,19 @@ def recommended_settings(model: str, preset: str | None = None) -> AutoMaskConfi
 
 
 def _automatic_defaults(model: str) -> dict[str, Any]:
-    stored = find_checkpoint(find_entry(model))
-    if stored is None or stored.path.suffix != ".safetensors":
+    path = _file_of(model)
+    if path is None or path.suffix != ".safetensors":
         return {}
     try:
-        with safe_open(stored.path, framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:
             settings: dict[str, Any] = json.loads((file.metadata() or {}).get(AUTOMATIC_KEY, "{}"))
     except (OSError, ValueError, SafetensorError):  # the run itself will say what is wrong with it
         return {}
     return settings
+
+
+def _file_of(model: str) -> Path | None:
+    if model not in REGISTRY and Path(model).is_file():
+        return Path(model)
+    stored = find_checkpoint(find_entry(model))
+    return None if stored is None else stored.path

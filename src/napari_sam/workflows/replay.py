@@ -15,8 +15,9 @@ from napari_sam.annotate.session import Replayed, SessionConfig, replay
 from napari_sam.errors import OutputError
 from napari_sam.export import TIFF_SUFFIXES, check_table_path, check_tiff_path, write_label_tiff, write_table
 from napari_sam.tiling import ObjectTable
-from napari_sam.tiling.labels import check_labels_path, write_labels
-from napari_sam.workflows.label_stacks import write_stack_tiff, write_stack_zarr
+from napari_sam.tiling.labels import write_labels
+from napari_sam.workflows.file_layers import plain_stem
+from napari_sam.workflows.label_stacks import check_output_path, write_stack_tiff, write_stack_zarr
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,8 @@ def replay_journal(
         If something is there already, the name ends otherwise, or the disk refuses.
     """
     target = Path(output)
-    rows = Path(table) if table is not None else _table_beside(target)
-    _check_output(target)
+    rows = Path(table) if table is not None else target.with_name(f"{plain_stem(target)}.csv")
+    check_output_path(target)
     check_table_path(rows)
     if table is None and rows.exists():
         raise OutputError(f"{rows} already exists; name another table, or move it away.")
@@ -116,20 +117,3 @@ def _plane_columns(result: Replayed, planes: Iterable[PaintedObjects]) -> dict[s
 def _pixel_size(result: Replayed) -> tuple[float, float] | None:
     size = result.header.image["pixel_size_um"]
     return None if size is None else (float(size[0]), float(size[1]))
-
-
-def _check_output(output: Path) -> None:
-    if output.suffix.lower() in TIFF_SUFFIXES:
-        if output.exists():
-            raise OutputError(f"{output} already exists; choose another output name, or move it away.")
-    elif output.name.lower().endswith(".zarr"):
-        check_labels_path(output)
-    else:
-        raise OutputError(f"the output must be NAME.ome.zarr or NAME.tif, got {output}; change the end of the name.")
-
-
-def _table_beside(output: Path) -> Path:
-    name = output.name
-    for suffix in (".zarr", ".tiff", ".tif", ".ome"):
-        name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
-    return output.with_name(f"{name}.csv")

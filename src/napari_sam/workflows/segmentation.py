@@ -43,11 +43,13 @@ from napari_sam.tiling import (
 )
 from napari_sam.tiling.labels import check_labels_path, paint_labels, write_labels
 from napari_sam.tiling.watch import RunWatch
+from napari_sam.workflows.cluster import segment_maker
 from napari_sam.workflows.estimate import Estimate, peak_rss_bytes
-from napari_sam.workflows.planning import SegmentConfig, SegmentPaths, SegmentPlan, plan_segment
+from napari_sam.workflows.measurements import check_measured, measured_columns
+from napari_sam.workflows.planning import SegmentConfig, SegmentPaths, SegmentPlan, plan_segment, torch_threads
 from napari_sam.workflows.report import SegmentReport
 from napari_sam.workflows.stages import StageProgress, Stages, resumable
-from napari_sam.workflows.tile_stage import TileRun, run_tile_stage, segment_function
+from napari_sam.workflows.tile_stage import TileRun, run_tile_stage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,8 +144,9 @@ def segment(
     started = time.perf_counter()
     paths, output = _all_paths(paths, path_of), Path(output)
     run_folder = output.with_name(output.name + ".run")
-    _check_output(output, replaceable=restart or run_folder.is_dir())
+    check_output(output, replaceable=restart or run_folder.is_dir())
     paths.check(output, [Path(given) for given in (image_or_path, roi) if isinstance(given, str | os.PathLike)])
+    check_measured(config or SegmentConfig(), paths)
     job = plan_segment(
         image_or_path, model, device=device, preset=preset, automatic=automatic, tiling=tiling, config=config, roi=roi
     )
@@ -153,15 +156,16 @@ def segment(
     with (
         Ledger.open(run_folder, _run_key(job, output), job.plane.shape, restart=restart) as ledger,
         resumable(run_folder),
+        torch_threads(job.config.torch_threads),
     ):
-        make_segment = None if isinstance(model, SamModel) else partial(segment_function, model, device, job.automatic)
+        make_segment = None if isinstance(model, SamModel) else segment_maker(model, device, job.automatic)
         run = run_tile_stage(job, ledger, stages, make_segment, on_estimate=on_estimate, watch=watch)
         objects = _merge(job, ledger, stages)
-        _write_results(objects, output, paths, job.plane, stages)
+        write_results(objects, output, paths, job.plane, job.config, stages)
         report = _report(job, run, objects, stages.seconds)
         if paths.report is not None:
             report.write(paths.report)
-    return SegmentResult(_open_labels(output), objects.table, report, objects)
+    return SegmentResult(open_labels(output), objects.table, report, objects)
 
 
 def segment_array(
@@ -214,7 +218,8 @@ def _all_paths(paths: SegmentPaths | None, path_of: Mapping[str, str | os.PathLi
     return replace(paths or SegmentPaths(), **{k: Path(v) for k, v in path_of.items() if v is not None})
 
 
-def _check_output(output: Path, *, replaceable: bool) -> None:
+def check_output(output: Path, *, replaceable: bool) -> None:
+    """Refuse a name for the label image that could not be written, or that would cost something else; OutputError."""
     if output.suffix.lower() in TIFF_SUFFIXES:
         if output.exists() and not replaceable:
             raise OutputError(f"{output} already exists; choose another output name, or use restart to replace it.")
@@ -250,11 +255,14 @@ def inside_roi(objects: MergedObjects, roi: Roi) -> MergedObjects:
     return objects.select(rows)
 
 
-def _write_results(objects: MergedObjects, output: Path, paths: SegmentPaths, plane: Plane, stages: Stages) -> None:
+def write_results(
+    objects: MergedObjects, output: Path, paths: SegmentPaths, plane: Plane, config: SegmentConfig, stages: Stages
+) -> None:
+    """Write the label image, and of the further results those that `paths` names; OutputError if that fails."""
     with stages.stage("labels") as step:
         _write_label_image(objects, output, plane, step)
     with stages.stage("exports"):
-        _write_exports(objects, paths, plane)
+        _write_exports(objects, paths, plane, config)
 
 
 def _write_label_image(
@@ -267,10 +275,11 @@ def _write_label_image(
         write_labels(objects, output, pixel_size_um=pixel_size, overwrite=True, progress=progress)
 
 
-def _write_exports(objects: MergedObjects, paths: SegmentPaths, plane: Plane) -> None:
+def _write_exports(objects: MergedObjects, paths: SegmentPaths, plane: Plane, config: SegmentConfig) -> None:
     pixel_size, name = plane.source.pixel_size_um, Path(plane.source.name).name
     if paths.table is not None:
-        write_table(objects.table, paths.table, pixel_size_um=pixel_size)
+        measured = measured_columns(objects, plane, intensities=config.intensities, shapes=config.shapes)
+        write_table(objects.table, paths.table, pixel_size_um=pixel_size, intensities=measured)
     if paths.sa1b is not None:
         write_sa1b(objects, paths.sa1b, file_name=name)
     if paths.geojson is not None:
@@ -305,7 +314,8 @@ def _report(job: SegmentPlan, run: TileRun, objects: MergedObjects, seconds: dic
     )
 
 
-def _open_labels(output: Path) -> da.Array:
+def open_labels(output: Path) -> da.Array:
+    """A label image that was written, (H, W), read where it is looked at."""
     level = open_image(output).levels[0]
     labels: da.Array = da.from_array(level, chunks=(2048, 2048), name=False)
     return labels

@@ -1,0 +1,140 @@
+"""`napari-sam dataset`: data sets in SA-1B's layout, what they are like, and how good their masks are."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from tqdm import tqdm
+
+from napari_sam.workflows.dataset import read_dataset, write_dataset
+from napari_sam.workflows.dataset_card import write_data_card
+from napari_sam.workflows.dataset_plots import write_statistics
+from napari_sam.workflows.dataset_statistics import dataset_statistics
+from napari_sam.workflows.mask_quality import mask_quality, write_quality
+
+app = App(
+    name="dataset",
+    help="Write, read, count and describe data sets in SA-1B's layout; judge their masks.",
+    help_format="plaintext",
+)
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+
+
+@app.command
+def write(
+    folder: Path,
+    *,
+    output: Output,
+    model: str | None = None,
+    device: str = "auto",
+    preset: str | None = None,
+    images_per_shard: int = 1000,
+    picture: Literal["png", "jpg"] = "png",
+) -> None:
+    """Write a folder of images and labels as shards of pictures and masks.
+
+    Parameters
+    ----------
+    folder
+        NAME.image.png + NAME.labels.png pairs, images/ and labels/, or a manifest.csv; with --model, also plain images.
+    output
+        Folder for the shards sa_000000.tar, sa_000001.tar, ...
+    model
+        Finds the masks of images without labels: a name from `napari-sam models list`, or a checkpoint file.
+    device
+        auto, cpu, cuda or mps.
+    preset
+        Settings for a kind of image: cells, nuclei, aerial or everything.
+    images_per_shard
+        Images in one tar file.
+    picture
+        How pictures are stored: png loses nothing, jpg is what SA-1B uses.
+    """
+    with tqdm(desc="images", file=sys.stderr) as bar:
+        summary = write_dataset(
+            folder,
+            output,
+            model=model,
+            device=device,
+            preset=preset,
+            images_per_shard=images_per_shard,
+            picture=picture,
+            progress=partial(_show, bar),
+        )
+    print(f"{summary.images} images with {summary.masks} masks in {output}")
+
+
+@app.command
+def read(dataset: Path, *, output: Output) -> None:
+    """Write a data set in SA-1B's layout as pairs NAME.image.png + NAME.labels.tif, for training.
+
+    Parameters
+    ----------
+    dataset
+        A folder of shards or of loose files, or one shard.
+    output
+        Folder for the pairs.
+    """
+    with tqdm(desc="images", file=sys.stderr) as bar:
+        summary = read_dataset(dataset, output, progress=partial(_show, bar))
+    print(f"{summary.images} images with {summary.masks} masks in {output}")
+
+
+@app.command
+def stats(*datasets: Path, output: Output) -> None:
+    """Plots and tables of where masks lie, how many, how large and how concave they are (figures 5 and 6 of the paper).
+
+    Parameters
+    ----------
+    datasets
+        Data sets in SA-1B's layout, or folders of images and labels; several are compared.
+    output
+        Folder for SVG and CSV files.
+    """
+    found = []
+    for place in datasets:
+        with tqdm(desc=place.name, unit="image", file=sys.stderr) as bar:
+            found.append(dataset_statistics(place, progress=partial(_show, bar)))
+    for path in write_statistics(found, output):
+        print(path)
+
+
+@app.command
+def card(dataset: Path, *, output: Output) -> None:
+    """A data card with all that the files tell, and the questions they leave open.
+
+    Parameters
+    ----------
+    dataset
+        A data set in SA-1B's layout, or a folder of images and labels.
+    output
+        NAME.md.
+    """
+    print(write_data_card(dataset_statistics(dataset), dataset, output))
+
+
+@app.command
+def quality(*journals: Path, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None) -> None:
+    """Compare automatic masks with what people made of them, from the journals of annotation sessions.
+
+    Parameters
+    ----------
+    journals
+        Of sessions that began with automatic masks.
+    output
+        Folder for a table of all pairs, the figures and a histogram.
+    """
+    found = mask_quality(journals)
+    print(found.as_text())
+    if output is not None:
+        for path in write_quality(found, output):
+            print(path)
+
+
+def _show(bar: tqdm[None], done: int, total: int) -> None:
+    bar.total = total or None
+    bar.update(done - bar.n)
