@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 
+import pytest
+
 from napari_sam.errors import RunInterrupted
 from napari_sam.ui.worker import Job
 
@@ -68,3 +70,11 @@ def test_python_changes_threads_more_often_while_any_job_runs(qtbot):
     go.set()
     qtbot.waitUntil(lambda: all(heard.is_closed for heard in jobs), timeout=WAIT_MS)
     assert sys.getswitchinterval() == usual
+
+
+def test_the_work_of_a_job_that_went_with_the_window_is_stopped(qtbot):
+    job = Heard(lambda progress, should_stop: None).job
+    with qtbot.waitSignal(job.destroyed, timeout=WAIT_MS):
+        job.deleteLater()
+    with pytest.raises(RunInterrupted, match="the window is gone; what is finished is kept"):
+        job._note("tiles", 1, 2)

@@ -101,7 +101,8 @@ def test_ctrl_c_once_or_twice_ends_the_run_and_the_same_command_goes_on(place, c
         twice.send_signal(signal.SIGINT)
         time.sleep(0.01)
     told_twice = twice.communicate(timeout=60)[1]
-    assert twice.returncode == 130
+    # Once Python is shutting down the signal itself ends the process; a shell says 130 of that, too.
+    assert twice.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in told + told_twice
     # Two at once on one output: the second one was refused, and wrote nothing.
     assert beside_it[0] == 2

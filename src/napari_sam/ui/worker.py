@@ -127,7 +127,10 @@ class Job(QObject):
         with self._newest_lock:
             is_waiting, self._newest = self._newest is not None, (stage, done, total)
         if not is_waiting:
-            self._advanced.emit()
+            try:
+                self._advanced.emit()
+            except RuntimeError as gone:  # Qt has deleted this object: napari was closed meanwhile
+                raise RunInterrupted("the window is gone; what is finished is kept.") from gone
 
     def _should_stop(self) -> bool:
         while not self.is_stopping and not self._may_go_on.wait(_POLL_SECONDS):
