@@ -9,7 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from napari_sam.workflows.allocator import MMAP_THRESHOLD_BYTES, TRIM_THRESHOLD_BYTES, keep_freed_memory
+from napari_sam.workflows.allocator import (
+    MMAP_THRESHOLD_BYTES,
+    TRIM_THRESHOLD_BYTES,
+    give_back_freed_memory,
+    keep_freed_memory,
+)
 
 VARIABLES = {
     "MALLOC_MMAP_THRESHOLD_": str(MMAP_THRESHOLD_BYTES),
@@ -44,6 +49,12 @@ def test_what_the_user_has_set_stays():
 
 def test_a_setting_that_is_refused_is_told():
     assert not keep_freed_memory({}, RecordingLibc(-3))
+
+
+def test_freed_memory_is_given_back_where_the_c_library_can():
+    assert give_back_freed_memory(SimpleNamespace(malloc_trim=lambda pad: 1))
+    assert not give_back_freed_memory(SimpleNamespace(malloc_trim=lambda pad: 0))
+    assert not give_back_freed_memory(SimpleNamespace())
 
 
 def test_without_glibc_nothing_is_changed():

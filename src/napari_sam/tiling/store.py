@@ -27,7 +27,7 @@ FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 """Of every member of an archive, so that equal content gives equal bytes."""
 DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a cut off or altered archive can raise."""
-CACHE_BYTES = 64 << 20
+CACHE_BYTES = 32 << 20
 """Run lengths kept in memory while neighbouring tiles are compared or painted."""
 
 

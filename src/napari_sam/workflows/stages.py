@@ -10,6 +10,7 @@ from pathlib import Path
 
 from napari_sam.errors import RunInterrupted
 from napari_sam.tiling import Progress
+from napari_sam.workflows.allocator import give_back_freed_memory
 
 StageProgress = Callable[[str, int, int], None]
 """(stage, done, total), from any thread; a total of 0 is not known."""
@@ -45,6 +46,7 @@ class Stages:
     def stage(self, name: str) -> Iterator[Progress]:
         """Time a block; what it gets counts its steps, and raises `Stopped` after a wish to stop."""
         started = time.perf_counter()
+        give_back_freed_memory()
         yield partial(self._step, name)
         self.seconds[name] = time.perf_counter() - started
 
