@@ -43,7 +43,7 @@ def test_the_picture_has_a_curve_for_each_column_that_has_values(tmp_path):
     root = ET.parse(tmp_path / "log.svg").getroot()
     lines = root.findall("{*}polyline")
     assert len(lines) == 3
-    assert len(lines[0].get("points").split()) == 400
+    assert len(lines[0].get("points").split()) == 50
     texts = [text.text for text in root.findall("{*}text")]
     assert "score 0.250" in texts
     assert not [text for text in texts if text.startswith("heat")]

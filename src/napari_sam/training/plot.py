@@ -12,7 +12,7 @@ import numpy as np
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 56, 130, 28, 34
 COLOURS = ("#1f6fb4", "#d9541e", "#2a9d4a", "#8450b0", "#8a6d3b", "#c2388c", "#607080", "#b8a100")
-POINTS_AT_MOST = 400
+POINTS_AT_MOST = 50
 
 Row = Mapping[str, str]
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -46,9 +46,9 @@ def _curves(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, Curve]:
 
 
 def _thinned(x: Sequence[float], y: Sequence[float]) -> Curve:
-    """Means of neighbours, so that a long log stays readable."""
+    """Medians of neighbours: crops differ more than a network changes, and one odd crop would set the scale."""
     parts = min(len(x), POINTS_AT_MOST)
-    return tuple([float(p.mean()) for p in np.array_split(np.asarray(v), parts)] for v in (x, y))  # type: ignore[return-value]
+    return tuple([float(np.median(p)) for p in np.array_split(np.asarray(v), parts)] for v in (x, y))  # type: ignore[return-value]
 
 
 def _panel(title: str, curves: Mapping[str, Curve], top: int) -> str:
