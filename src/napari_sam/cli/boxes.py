@@ -93,7 +93,8 @@ def boxes(
 def _tell(result: BoxesResult, output: Path) -> int:
     """Print what was made; the exit code."""
     seconds = sum(result.seconds.values())
-    print(f"{len(result.table)} objects in {output} ({seconds:.1f} s, {result.windows} windows)")
+    windows = "1 window" if result.windows == 1 else f"{result.windows} windows"
+    print(f"{len(result.table)} objects in {output} ({seconds:.1f} s, {windows})")
     if result.empty:
         print(f"napari-sam: nothing was seen in {len(result.empty)} boxes: {_list(result.empty)}", file=sys.stderr)
     if not result.failed:
