@@ -15,6 +15,8 @@ from napari_sam.tiling import TilePlan
 from napari_sam.tiling.store import TileStore
 from napari_sam.workflows.file_layers import IN_MEMORY_PX
 
+LARGEST_LABEL = 2**16 - 1
+"""The numbers begin anew after it. They are colours only, and napari draws 16 bits much faster than 32."""
 _CHUNK_PX = 512
 _SMALLEST_LEVEL_PX = 1024
 
@@ -42,7 +44,7 @@ class PreviewPainter:
         height, width = plan.image_size
         in_memory = height * width <= IN_MEMORY_PX
         self.levels: Sequence[Any] = (
-            [np.zeros(plan.image_size, np.uint32)] if in_memory else _empty_pyramid(folder, plan.image_size)
+            [np.zeros(plan.image_size, np.uint16)] if in_memory else _empty_pyramid(folder, plan.image_size)
         )
         """Finest first; each half as large as the one before, sampled."""
 
@@ -55,7 +57,7 @@ class PreviewPainter:
             for number, level in enumerate(self.levels):
                 _write_sampled(level, block, tile, 2**number)
 
-    def _draw(self, block: NDArray[np.uint32], tile: Tile) -> bool:
+    def _draw(self, block: NDArray[np.uint16], tile: Tile) -> bool:
         """Draw the tile's own masks into the pixels it read, the best on top; whether there were any."""
         stored = self._store.read(tile.index)
         drawn = False
@@ -64,12 +66,12 @@ class PreviewPainter:
             if tile.owns(mask.box):
                 part = mask.box.clipped(tile.read)
                 block[part.shifted(-tile.read.x0, -tile.read.y0).slices][mask.window(part)] = self._next_label
-                self._next_label += 1
+                self._next_label = self._next_label % LARGEST_LABEL + 1
                 drawn = True
         return drawn
 
 
-def _write_sampled(level: Any, block: NDArray[np.uint32], tile: Tile, step: int) -> None:
+def _write_sampled(level: Any, block: NDArray[np.uint16], tile: Tile, step: int) -> None:
     """Write every `step`-th pixel of the image that lies in `block` into a level of the pyramid."""
     y0, x0 = -(-tile.read.y0 // step), -(-tile.read.x0 // step)
     part = block[y0 * step - tile.read.y0 :: step, x0 * step - tile.read.x0 :: step]
@@ -84,7 +86,7 @@ def _empty_pyramid(folder: Path, size: tuple[int, int]) -> list[zarr.Array[Any]]
         sizes.append((-(-height // 2), -(-width // 2)))
     return [
         zarr.create_array(
-            folder / str(number), shape=shape, dtype=np.uint32, chunks=tuple(min(_CHUNK_PX, side) for side in shape)
+            folder / str(number), shape=shape, dtype=np.uint16, chunks=tuple(min(_CHUNK_PX, side) for side in shape)
         )
         for number, shape in enumerate(sizes)
     ]
