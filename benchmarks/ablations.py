@@ -1,6 +1,6 @@
-"""What each ingredient of nano's training brings: short runs of equal time from equal starts, judged on other images.
+"""What each ingredient of nano's training brings: short runs of equal length from equal starts, judged on other images.
 
-    python benchmarks/ablations.py --train FOLDER --val FOLDER --work FOLDER [--minutes 8] [--runs NAME ...]
+    python benchmarks/ablations.py --train FOLDER --val FOLDER --work FOLDER [--steps 800] [--runs NAME ...]
 
 Two series. `encoder: ...` teaches a new network dense targets alone, and judges its automatic masks (the instance
 head's regions). `decoder: ...` keeps the built-in model's encoder, begins with a new prompt encoder and decoder, and
@@ -11,6 +11,7 @@ Short runs tell directions, not final scores.
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,15 @@ from napari_sam.workflows.training import AUTOMATIC_DEFAULTS
 
 NARROW = ConvConfig(widths=(16, 32, 64, 80, 112))
 SHALLOW = ConvConfig(depths=(1, 1, 1, 1, 1))
-ENCODER = {"dense_share": 1.0, "crop_px": 256, "crops": 5, "warmup_steps": 50}
-DECODER = {"dense_share": 0.0, "freeze": ("encoder",), "freeze_norms": True, "warmup_steps": 50}
+ENCODER = {"dense_share": 1.0, "crop_px": 256, "crops": 5, "warmup_steps": 50, "ema": 0.99}
+DECODER = {
+    "dense_share": 0.0,
+    "crop_px": 128,
+    "freeze": ("encoder",),
+    "freeze_norms": True,
+    "warmup_steps": 50,
+    "ema": 0.99,
+}
 WITHOUT_REGIONS = {"prompts": "grid", "points_per_side": 16}
 
 
@@ -75,21 +83,23 @@ def judge(name: str, run: Run, args: argparse.Namespace) -> str:
     """Train and measure one run; its row of the table."""
     series = ENCODER if name.startswith("encoder") else DECODER
     output = args.work / f"{name.replace(' ', '_').replace(':', '').replace(',', '').replace('%', '')}.safetensors"
+    started = time.process_time()
     train(
         args.train,
         output,
         start_from=start_of(name, run, args.work),
-        config=TrainConfig(**{"minutes": args.minutes, "frames": 40, **series, **run.training}),
+        config=TrainConfig(**{"steps": args.steps, "frames": 40, **series, **run.training}),
         data=DrawConfig(sparse_groups=tuple(args.sparse_groups), allow_empty=True, **run.data),
         threads=args.threads,
     )
+    minutes = (time.process_time() - started) / 60
     tasks = ("automatic",) if name.startswith("encoder") else ("points", "automatic")
     config = EvaluateConfig(tasks=tasks, max_images=args.images, max_objects=4, random_draws=0)
     figures = evaluate(args.val, output, config=config).figures
     automatic, points = figures["automatic"], figures["points"]
     clicks = [f"{points[n]['miou']:.2f}" if points else "-" for n in ("1", "3", "9")]
     found = [automatic["ap"]["0.50"], automatic["precision"], automatic["recall"]]
-    row = [name, *(f"{value:.2f}" for value in found), *clicks]
+    row = [name, f"{minutes:.1f}", *(f"{value:.2f}" for value in found), *clicks]
     return "| " + " | ".join(row) + " |"
 
 
@@ -98,15 +108,15 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sparse-groups", nargs="*", default=[])
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="NAME")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    print(f"each {args.minutes:g} minutes on {args.threads} thread(s), judged on {args.images} images")
-    print("| run | AP at 0.5 | precision | recall | 1 click | 3 clicks | 9 clicks |\n|---|---|---|---|---|---|---|")
+    print(f"each {args.steps} steps, judged on {args.images} images")
+    print("| run | minutes | AP at 0.5 | precision | recall | 1 click | 3 clicks | 9 clicks |\n|" + "---|" * 8)
     for name in args.runs:
         print(judge(name, RUNS[name], args), flush=True)
 

@@ -31,7 +31,7 @@ def test_the_objects_of_a_text_are_written_with_their_scores(capsys):
     assert main([*TEXT, "--clip", "clip", *RIVALS, "--crop-margin", "1", "--table", "out.csv"]) == 0
     told = capsys.readouterr()
     assert told.out == "1 of 3 objects in out.tif\n"
-    assert "text 3/3" in told.err
+    assert "3/3" in told.err
     assert np.unique(tifffile.imread("out.tif")).tolist() == [0, 1]
     assert read_table("out.csv")["text_score"][0] > 0.5
 

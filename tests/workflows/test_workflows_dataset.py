@@ -61,7 +61,7 @@ def test_label_images_become_a_data_set_and_label_images_again(pairs, tmp_path):
 
 def test_images_without_labels_get_the_masks_of_a_model(pairs, tmp_path):
     (pairs / "field1.labels.tif").unlink()
-    with pytest.raises(TrainingError, match=r"1 images in .* have no labels"):
+    with pytest.raises(TrainingError, match=r"1 images in .* have no labels.*A model \(--model nano\) finds"):
         write_dataset(pairs, tmp_path / "set")
     tiny_checkpoint(tmp_path / "tiny.safetensors")
     write_dataset(pairs, tmp_path / "set", model=tmp_path / "tiny.safetensors", device="cpu")

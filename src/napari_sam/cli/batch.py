@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from napari_sam.cli import EXIT_TILES_FAILED
-from napari_sam.cli.options import given, settings_of
-from napari_sam.cli.segment import Bars
+from napari_sam.cli.options import DeviceFlag, ModelFlag, OutputFlag, PresetFlag, given, settings_of
+from napari_sam.cli.progress import Bars
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig
@@ -31,12 +31,12 @@ def batch(
     images: Annotated[list[str], Parameter(negative="")],
     /,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: OutputFlag,
     label_format: Annotated[LabelFormat, Parameter(name="--format")] = "ome.zarr",
     also: Annotated[tuple[AlsoFormat, ...], Parameter(negative="")] = ("csv",),
-    model: str = "nano",
-    device: str = "auto",
-    preset: str | None = None,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
+    preset: PresetFlag = None,
     restart: Annotated[bool, Parameter(negative="")] = False,
     automatic: AutomaticFlags = None,
     tiling: TilingFlags = None,
@@ -54,12 +54,6 @@ def batch(
         Label images as NAME.ome.zarr, or NAME.tif for images up to a gigapixel.
     also
         Results of each image besides its labels; some instead of the CSV table. Give the flag once for each.
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
-    preset
-        Settings for a kind of image: cells, nuclei, aerial or everything.
     restart
         Do finished images again as well.
     """

@@ -5,13 +5,21 @@ from __future__ import annotations
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from napari_sam.cli import EXIT_TILES_FAILED
-from napari_sam.cli.options import given, settings_of
-from napari_sam.cli.progress import print_progress
+from napari_sam.cli.options import (
+    DeviceFlag,
+    GeojsonFlag,
+    ModelFlag,
+    OutputFlag,
+    OverlayFlag,
+    RestartFlag,
+    Sa1bFlag,
+    given,
+    settings_of,
+)
+from napari_sam.cli.progress import Bars
 from napari_sam.workflows import SegmentConfig, SegmentPaths
 from napari_sam.workflows.boxes import BoxesResult, segment_boxes
 from napari_sam.workflows.image_choice import IMAGE_FIELDS
@@ -34,15 +42,15 @@ def boxes(
     image: str,
     boxes: Path,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    model: str = "nano",
-    device: str = "auto",
+    output: OutputFlag,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
     image_name: str | None = None,
     table: Path | None = None,
-    sa1b: Path | None = None,
-    geojson: Path | None = None,
-    overlay: Path | None = None,
-    restart: Annotated[bool, Parameter(negative="")] = False,
+    sa1b: Sa1bFlag = None,
+    geojson: GeojsonFlag = None,
+    overlay: OverlayFlag = None,
+    restart: RestartFlag = False,
     image_settings: ImageFlags = None,
 ) -> int:
     """Turn the boxes of a detector into instances, in an image of any size.
@@ -58,35 +66,24 @@ def boxes(
         COCO JSON, CSV with the columns x0, y0, x1, y1 (or x, y, width, height), or GeoJSON.
     output
         NAME.ome.zarr, or NAME.tif for images up to a gigapixel.
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
     image_name
         Which image's boxes of a COCO file of several: file name or id; by default the image's own name.
     table
         Write one row an object, with the detector's score and category: NAME.csv or NAME.parquet.
-    sa1b
-        Write all masks in SA-1B's format: NAME.json.
-    geojson
-        Write outlines for QuPath and GIS programs.
-    overlay
-        Write a picture with the outlines over the image: NAME.png.
-    restart
-        Forget what an earlier run with this output finished, and replace its results.
     """
-    result = segment_boxes(
-        image,
-        boxes,
-        output,
-        model,
-        device=device,
-        config=SegmentConfig(**given(image_settings)),
-        paths=SegmentPaths(table=table, sa1b=sa1b, geojson=geojson, overlay=overlay),
-        image_name=image_name,
-        restart=restart,
-        progress=print_progress,
-    )
+    with Bars() as bars:
+        result = segment_boxes(
+            image,
+            boxes,
+            output,
+            model,
+            device=device,
+            config=SegmentConfig(**given(image_settings)),
+            paths=SegmentPaths(table=table, sa1b=sa1b, geojson=geojson, overlay=overlay),
+            image_name=image_name,
+            restart=restart,
+            progress=bars.update,
+        )
     return _tell(result, output)
 
 

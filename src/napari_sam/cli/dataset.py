@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
-from tqdm import tqdm
 
+from napari_sam.cli.options import DeviceFlag, OutputFlag, PresetFlag
+from napari_sam.cli.progress import Bars
 from napari_sam.workflows.dataset import read_dataset, write_dataset
 from napari_sam.workflows.dataset_card import write_data_card
 from napari_sam.workflows.dataset_plots import write_statistics
@@ -21,17 +21,16 @@ app = App(
     help="Write, read, count and describe data sets in SA-1B's layout; judge their masks.",
     help_format="plaintext",
 )
-Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 
 
 @app.command
 def write(
     folder: Path,
     *,
-    output: Output,
+    output: OutputFlag,
     model: str | None = None,
-    device: str = "auto",
-    preset: str | None = None,
+    device: DeviceFlag = "auto",
+    preset: PresetFlag = None,
     images_per_shard: int = 1000,
     picture: Literal["png", "jpg"] = "png",
 ) -> None:
@@ -45,16 +44,12 @@ def write(
         Folder for the shards sa_000000.tar, sa_000001.tar, ...
     model
         Finds the masks of images without labels: a name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
-    preset
-        Settings for a kind of image: cells, nuclei, aerial or everything.
     images_per_shard
         Images in one tar file.
     picture
         How pictures are stored: png loses nothing, jpg is what SA-1B uses.
     """
-    with tqdm(desc="images", file=sys.stderr) as bar:
+    with Bars() as bars:
         summary = write_dataset(
             folder,
             output,
@@ -63,13 +58,13 @@ def write(
             preset=preset,
             images_per_shard=images_per_shard,
             picture=picture,
-            progress=partial(_show, bar),
+            progress=partial(bars.update, "images"),
         )
     print(f"{summary.images} images with {summary.masks} masks in {output}")
 
 
 @app.command
-def read(dataset: Path, *, output: Output) -> None:
+def read(dataset: Path, *, output: OutputFlag) -> None:
     """Write a data set in SA-1B's layout as pairs NAME.image.png + NAME.labels.tif, for training.
 
     Parameters
@@ -79,13 +74,13 @@ def read(dataset: Path, *, output: Output) -> None:
     output
         Folder for the pairs.
     """
-    with tqdm(desc="images", file=sys.stderr) as bar:
-        summary = read_dataset(dataset, output, progress=partial(_show, bar))
+    with Bars() as bars:
+        summary = read_dataset(dataset, output, progress=partial(bars.update, "images"))
     print(f"{summary.images} images with {summary.masks} masks in {output}")
 
 
 @app.command
-def stats(*datasets: Path, output: Output) -> None:
+def stats(*datasets: Path, output: OutputFlag) -> None:
     """Plots and tables of where masks lie, how many, how large and how concave they are (figures 5 and 6 of the paper).
 
     Parameters
@@ -97,14 +92,14 @@ def stats(*datasets: Path, output: Output) -> None:
     """
     found = []
     for place in datasets:
-        with tqdm(desc=place.name, unit="image", file=sys.stderr) as bar:
-            found.append(dataset_statistics(place, progress=partial(_show, bar)))
+        with Bars() as bars:
+            found.append(dataset_statistics(place, progress=partial(bars.update, place.name)))
     for path in write_statistics(found, output):
         print(path)
 
 
 @app.command
-def card(dataset: Path, *, output: Output) -> None:
+def card(dataset: Path, *, output: OutputFlag) -> None:
     """A data card with all that the files tell, and the questions they leave open.
 
     Parameters
@@ -133,8 +128,3 @@ def quality(*journals: Path, output: Annotated[Path | None, Parameter(name=["--o
     if output is not None:
         for path in write_quality(found, output):
             print(path)
-
-
-def _show(bar: tqdm[None], done: int, total: int) -> None:
-    bar.total = total or None
-    bar.update(done - bar.n)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_sam.cli.options import given, settings_of
-from napari_sam.cli.progress import print_progress
+from napari_sam.cli.options import DeviceFlag, ModelFlag, OutputFlag, given, settings_of
+from napari_sam.cli.progress import Bars
 from napari_sam.predict import EdgeConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig
@@ -39,9 +38,9 @@ else:
 def edges(
     image: str,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    model: str = "nano",
-    device: str = "auto",
+    output: OutputFlag,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
     whole: Annotated[bool | None, Parameter(help=WHOLE_HELP, negative="--tiled")] = None,
     settings: EdgeFlags = None,
     tiles: TileFlags = None,
@@ -57,22 +56,19 @@ def edges(
         TIFF, OME-TIFF, SVS, GeoTIFF, PNG, JPEG, zarr or OME-Zarr.
     output
         NAME.tif for values from 0 to 1 (float32), or NAME.png for 0 to 255.
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
     """
-    made = write_edges(
-        image,
-        output,
-        model,
-        device=device,
-        edges=EdgeConfig(**given(settings)),
-        tiling=TilingConfig(**given(tiles)),
-        config=SegmentConfig(**given(image_settings)),
-        whole=whole,
-        progress=print_progress,
-    )
+    with Bars() as bars:
+        made = write_edges(
+            image,
+            output,
+            model,
+            device=device,
+            edges=EdgeConfig(**given(settings)),
+            tiling=TilingConfig(**given(tiles)),
+            config=SegmentConfig(**given(image_settings)),
+            whole=whole,
+            progress=bars.update,
+        )
     height, width = made.image_size
     seen = "seen whole" if made.tiles == 1 else f"seen in {made.tiles} tiles"
     print(f"edges of {width} x {height} pixels in {made.output} ({made.seconds:.1f} s, {seen})")

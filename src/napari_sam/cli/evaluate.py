@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from napari_sam.cli.options import given, settings_of
+from napari_sam.cli.options import DeviceFlag, JsonFlag, ModelFlag, given, settings_of
+from napari_sam.cli.progress import Bars
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import EvaluateConfig
@@ -28,9 +29,9 @@ TasksFlag = Annotated[str, Parameter(help="Any of points, boxes, automatic, clic
 def evaluate(
     folder: Path,
     *,
-    model: str = "nano",
-    device: str = "auto",
-    json: Path | None = None,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
+    json: JsonFlag = None,
     report: Path | None = None,
     tasks: TasksFlag = "points,boxes,automatic",
     settings: EvaluateFlags = None,
@@ -45,27 +46,22 @@ def evaluate(
     ----------
     folder
         NAME.image.png + NAME.labels.png pairs, folders images/ + labels/, or a manifest.csv; or subfolders with these.
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
-    json
-        Write all figures: NAME.json.
     report
         Write a page into this folder: report.md with plots, pictures of cases, and CSV tables.
     """
     chosen: Any = tuple(task.strip() for task in tasks.split(","))
     config = EvaluateConfig(tasks=chosen, **given(settings))
-    measured = run_evaluation(
-        folder,
-        model,
-        device=device,
-        config=config,
-        automatic=given(automatic),
-        tiling=TilingConfig(**given(tiling)),
-        report=report,
-        progress=_print_progress,
-    )
+    with Bars() as bars:
+        measured = run_evaluation(
+            folder,
+            model,
+            device=device,
+            config=config,
+            automatic=given(automatic),
+            tiling=TilingConfig(**given(tiling)),
+            report=report,
+            progress=bars.update,
+        )
     for name, reason in measured.skipped.items():
         print(f"left out {name}: {reason}", file=sys.stderr)
     print(measured.as_text())
@@ -73,7 +69,3 @@ def evaluate(
         print(f"all figures in {measured.write_json(json)}")
     if report is not None:
         print(f"report in {report / 'report.md'}")
-
-
-def _print_progress(stage: str, done: int, total: int) -> None:
-    print(f"\r{stage} {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

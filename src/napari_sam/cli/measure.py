@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
-from napari_sam.cli.options import given, settings_of
-from napari_sam.cli.progress import print_progress
+from napari_sam.cli.options import DeviceFlag, JsonFlag, ModelFlag, given, settings_of
+from napari_sam.cli.progress import Bars
 from napari_sam.predict import EdgeConfig, ObjectProposalConfig
 from napari_sam.workflows.coco_evaluation import CocoEvaluationConfig, evaluate_boxes, evaluate_proposals
 from napari_sam.workflows.edge_evaluation import EdgeEvaluationConfig, evaluate_edges
@@ -33,9 +33,9 @@ app = App(name="measure", help="Measure edges, proposals and instances from boxe
 def edges(
     folder: Path,
     *,
-    model: str = "nano",
-    device: str = "auto",
-    json: Path | None = None,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
+    json: JsonFlag = None,
     settings: EdgeEvaluationFlags = None,
     edge_settings: EdgeFlags = None,
 ) -> None:
@@ -45,21 +45,16 @@ def edges(
     ----------
     folder
         BSDS500 as it is distributed (NAME.jpg and NAME.mat anywhere below), or pairs of images and labels.
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
-    json
-        Write all figures: NAME.json.
     """
-    report = evaluate_edges(
-        folder,
-        model,
-        device=device,
-        config=EdgeEvaluationConfig(**given(settings)),
-        edges=EdgeConfig(**given(edge_settings)),
-        progress=print_progress,
-    )
+    with Bars() as bars:
+        report = evaluate_edges(
+            folder,
+            model,
+            device=device,
+            config=EdgeEvaluationConfig(**given(settings)),
+            edges=EdgeConfig(**given(edge_settings)),
+            progress=bars.update,
+        )
     _tell(report.as_text(), json and report.write_json(json))
 
 
@@ -68,9 +63,9 @@ def proposals(
     folder: Path,
     *,
     annotations: Path | None = None,
-    model: str = "nano",
-    device: str = "auto",
-    json: Path | None = None,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
+    json: JsonFlag = None,
     settings: CocoFlags = None,
     proposal_settings: ProposalFlags = None,
 ) -> None:
@@ -82,22 +77,17 @@ def proposals(
         Pairs of images and labels as for `napari-sam evaluate`; or the images of --annotations.
     annotations
         COCO instances of the images in the folder.
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
-    json
-        Write all figures: NAME.json.
     """
-    report = evaluate_proposals(
-        folder,
-        model,
-        annotations=annotations,
-        device=device,
-        config=CocoEvaluationConfig(**given(settings)),
-        proposals=ObjectProposalConfig(**given(proposal_settings)),
-        progress=print_progress,
-    )
+    with Bars() as bars:
+        report = evaluate_proposals(
+            folder,
+            model,
+            annotations=annotations,
+            device=device,
+            config=CocoEvaluationConfig(**given(settings)),
+            proposals=ObjectProposalConfig(**given(proposal_settings)),
+            progress=bars.update,
+        )
     _tell(report.as_text(), json and report.write_json(json))
 
 
@@ -107,9 +97,9 @@ def boxes(
     *,
     annotations: Path | None = None,
     detections: Path | None = None,
-    model: str = "nano",
-    device: str = "auto",
-    json: Path | None = None,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
+    json: JsonFlag = None,
     settings: BoxFlags = None,
 ) -> None:
     """COCO's mask AP of instances from boxes: a detector's, or the true ones.
@@ -122,22 +112,17 @@ def boxes(
         COCO instances of the images in the folder.
     detections
         COCO results of a detector (image_id, category_id, bbox, score); without it the true boxes are taken.
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
-    json
-        Write all figures: NAME.json.
     """
-    report = evaluate_boxes(
-        folder,
-        model,
-        annotations=annotations,
-        detections=detections,
-        device=device,
-        config=CocoEvaluationConfig(**given(settings)),
-        progress=print_progress,
-    )
+    with Bars() as bars:
+        report = evaluate_boxes(
+            folder,
+            model,
+            annotations=annotations,
+            detections=detections,
+            device=device,
+            config=CocoEvaluationConfig(**given(settings)),
+            progress=bars.update,
+        )
     _tell(report.as_text(), json and report.write_json(json))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from napari_sam.cli import EXIT_FAILED
+from napari_sam.cli.options import ModelFlag
 from napari_sam.workflows.models import download_checkpoint, format_models, list_models, verify_models
 
 app = App(name="models", help="List, download, verify and export model checkpoints.", help_format="plaintext")
@@ -48,7 +49,7 @@ def verify(*names: str) -> int:
 
 @app.command
 def export(
-    model: str,
+    model: ModelFlag,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     encoder: Path | None = None,
@@ -57,8 +58,6 @@ def export(
 
     Parameters
     ----------
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
     output
         The prompt decoder: image embedding and prompts to masks. NAME.onnx.
     encoder

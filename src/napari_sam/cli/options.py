@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypedDict, get_args, get_origin, get_type_hints
 
 from cyclopts import Parameter
@@ -12,6 +13,20 @@ from napari_sam.workflows.field_help import field_help
 
 Flags: TypeAlias = Mapping[str, Any] | None
 """The flags of one config that the user gave, as the type checker sees what `settings_of` makes."""
+
+OutputFlag = Annotated[Path, Parameter(name=["--output", "-o"])]
+ModelFlag = Annotated[str, Parameter(help="A name from `napari-sam models list`, or a checkpoint file.")]
+DeviceFlag = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
+PresetFlag = Annotated[str | None, Parameter(help="Settings for a kind of image: cells, nuclei, aerial or everything.")]
+RestartFlag = Annotated[
+    bool,
+    Parameter(help="Forget what an earlier run with this output finished, and replace its results.", negative=""),
+]
+TableFlag = Annotated[Path | None, Parameter(help="Write one row an object: NAME.csv or NAME.parquet.")]
+Sa1bFlag = Annotated[Path | None, Parameter(help="Write all masks in SA-1B's format: NAME.json.")]
+GeojsonFlag = Annotated[Path | None, Parameter(help="Write outlines for QuPath and GIS programs.")]
+OverlayFlag = Annotated[Path | None, Parameter(help="Write a picture with the outlines over the image: NAME.png.")]
+JsonFlag = Annotated[Path | None, Parameter(help="Write all figures: NAME.json.")]
 
 
 def settings_of(config: type, *, group: str, without: Sequence[str] = ()) -> Any:

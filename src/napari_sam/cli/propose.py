@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from napari_sam.cli.edges import WHOLE_HELP
-from napari_sam.cli.options import given, settings_of
-from napari_sam.cli.progress import print_progress
+from napari_sam.cli.options import DeviceFlag, ModelFlag, OutputFlag, given, settings_of
+from napari_sam.cli.progress import Bars
 from napari_sam.predict import ObjectProposalConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig
@@ -28,9 +28,9 @@ else:
 def propose(
     image: str,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    model: str = "nano",
-    device: str = "auto",
+    output: OutputFlag,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
     crops: Path | None = None,
     whole: Annotated[bool | None, Parameter(help=WHOLE_HELP, negative="--tiled")] = None,
     settings: ProposalFlags = None,
@@ -48,23 +48,20 @@ def propose(
         TIFF, OME-TIFF, SVS, GeoTIFF, PNG, JPEG, zarr or OME-Zarr.
     output
         NAME.json for COCO annotations with boxes, masks and scores, or NAME.csv for boxes and scores.
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
     crops
         A new folder for one PNG a proposal, numbered from the best.
     """
-    made = write_proposals(
-        image,
-        output,
-        model,
-        device=device,
-        proposals=ObjectProposalConfig(**given(settings)),
-        tiling=TilingConfig(**given(tiles)),
-        config=SegmentConfig(**given(image_settings)),
-        whole=whole,
-        crops=crops,
-        progress=print_progress,
-    )
+    with Bars() as bars:
+        made = write_proposals(
+            image,
+            output,
+            model,
+            device=device,
+            proposals=ObjectProposalConfig(**given(settings)),
+            tiling=TilingConfig(**given(tiles)),
+            config=SegmentConfig(**given(image_settings)),
+            whole=whole,
+            crops=crops,
+            progress=bars.update,
+        )
     print(f"{len(made.masks)} proposals in {output} ({made.seconds:.1f} s)")

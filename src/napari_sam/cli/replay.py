@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
+from napari_sam.cli.options import OutputFlag
 from napari_sam.workflows.replay import replay_journal
 
 
 def replay(
     journal: Path,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: OutputFlag,
     table: Path | None = None,
 ) -> int:
     """Write the labels of an annotation session from its journal, pixel for pixel as they were.

@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from tqdm import tqdm
 
 from napari_sam.cli import EXIT_FAILED, EXIT_TILES_FAILED
-from napari_sam.cli.options import given, settings_of
+from napari_sam.cli.options import (
+    DeviceFlag,
+    GeojsonFlag,
+    ModelFlag,
+    OutputFlag,
+    OverlayFlag,
+    PresetFlag,
+    RestartFlag,
+    Sa1bFlag,
+    TableFlag,
+    given,
+    settings_of,
+)
+from napari_sam.cli.progress import Bars
 from napari_sam.errors import NapariSamError, RunInterrupted
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig, SegmentPaths, SegmentResult, plan_segment
 from napari_sam.workflows import segment as run_segment
-from napari_sam.workflows.estimate import Estimate
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as AutomaticFlags
@@ -31,18 +42,18 @@ else:
 def segment(
     image: str,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    model: str = "nano",
-    device: str = "auto",
-    preset: str | None = None,
+    output: OutputFlag,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
+    preset: PresetFlag = None,
     roi: Path | None = None,
-    table: Path | None = None,
-    sa1b: Path | None = None,
-    geojson: Path | None = None,
-    overlay: Path | None = None,
+    table: TableFlag = None,
+    sa1b: Sa1bFlag = None,
+    geojson: GeojsonFlag = None,
+    overlay: OverlayFlag = None,
     report: Path | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
-    restart: Annotated[bool, Parameter(negative="")] = False,
+    restart: RestartFlag = False,
     automatic: AutomaticFlags = None,
     tiling: TilingFlags = None,
     image_settings: ImageFlags = None,
@@ -57,28 +68,12 @@ def segment(
         TIFF, OME-TIFF, SVS, GeoTIFF, PNG, JPEG, zarr or OME-Zarr.
     output
         NAME.ome.zarr, or NAME.tif for images up to a gigapixel.
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
-    preset
-        Settings for a kind of image: cells, nuclei, aerial or everything.
     roi
         Keep only objects inside this region: a mask image or GeoJSON polygons.
-    table
-        Write one row an object: NAME.csv or NAME.parquet.
-    sa1b
-        Write all masks in SA-1B's format: NAME.json.
-    geojson
-        Write outlines for QuPath and GIS programs.
-    overlay
-        Write a picture with the outlines over the image: NAME.png.
     report
         Write counts, times and settings: NAME.json.
     dry_run
         Print the tile plan and the predicted memory, disk and time; write nothing.
-    restart
-        Forget what an earlier run with this output finished, and replace its results.
     """
     job: dict[str, Any] = {
         "model": model,
@@ -111,41 +106,6 @@ def _run(image: str, output: Path, job: dict[str, Any]) -> int:
             return EXIT_FAILED
     _print_result(result, output)
     return 0 if result.is_complete else EXIT_TILES_FAILED
-
-
-class Bars:
-    """One progress bar a stage, with rate and ETA, on the terminal's error stream."""
-
-    def __init__(self) -> None:
-        self.has_begun = False
-        self._stage = ""
-        self._bar: tqdm[Any] | None = None
-
-    def update(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of `total` steps of a stage are done."""
-        self.has_begun = True
-        if stage != self._stage or self._bar is None:
-            self.close()
-            self._stage = stage
-            self._bar = tqdm(total=total, desc=stage, initial=done, file=sys.stderr)
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-    def tell_estimate(self, estimate: Estimate) -> None:
-        """Say above the bar what the run will need."""
-        tqdm.write(f"expected: {estimate.as_text()}", file=sys.stderr)
-
-    def close(self) -> None:
-        """End the bar that is shown."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def __enter__(self) -> Bars:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _print_plan(image: str, job: dict[str, Any]) -> None:

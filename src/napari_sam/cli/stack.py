@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from napari_sam.cli import EXIT_TILES_FAILED
-from napari_sam.cli.options import given, settings_of
-from napari_sam.cli.segment import Bars
+from napari_sam.cli.options import DeviceFlag, ModelFlag, OutputFlag, PresetFlag, RestartFlag, given, settings_of
+from napari_sam.cli.progress import Bars
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig
@@ -32,13 +30,13 @@ else:
 def segment_stack_command(
     image: str,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    model: str = "nano",
-    device: str = "auto",
-    preset: str | None = None,
+    output: OutputFlag,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
+    preset: PresetFlag = None,
     roi: Path | None = None,
     table: Path | None = None,
-    restart: Annotated[bool, Parameter(negative="")] = False,
+    restart: RestartFlag = False,
     link: LinkFlags = None,
     automatic: AutomaticFlags = None,
     tiling: TilingFlags = None,
@@ -54,18 +52,10 @@ def segment_stack_command(
         TIFF, OME-TIFF, zarr or OME-Zarr with an axis Z or T.
     output
         NAME.ome.zarr, or NAME.tif for planes up to a gigapixel. Results of the planes are kept in OUTPUT.planes.
-    model
-        A name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
-    preset
-        Settings for a kind of image: cells, nuclei, aerial or everything.
     roi
         Keep only objects inside this region of every plane: a mask image or GeoJSON polygons.
     table
         One row an object: NAME.csv or NAME.parquet; by default NAME.csv beside the output.
-    restart
-        Forget what an earlier run with this output finished, and replace its results.
     """
     with Bars() as bars:
         result = segment_stack(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_sam.cli.options import given, settings_of
-from napari_sam.cli.progress import print_progress
+from napari_sam.cli.options import DeviceFlag, OutputFlag, PresetFlag, given, settings_of
+from napari_sam.cli.progress import Bars
 from napari_sam.predict.text import TextConfig
 from napari_sam.workflows import SegmentConfig
 from napari_sam.workflows.text_masks import segment_by_text
@@ -27,15 +27,15 @@ def text(
     image: Path,
     text: str,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: OutputFlag,
     clip: Path,
     objects: Path | None = None,
     point: Point = None,
     not_point: Point = None,
     table: Path | None = None,
     model: str = "nano",
-    device: str = "auto",
-    preset: str | None = None,
+    device: DeviceFlag = "auto",
+    preset: PresetFlag = None,
     text_settings: TextFlags = None,
     image_settings: ImageFlags = None,
 ) -> int:
@@ -63,27 +63,24 @@ def text(
         Write one row an object with its text score: NAME.csv or NAME.parquet.
     model
         Finds the objects: a name from `napari-sam models list`, or a checkpoint file.
-    device
-        auto, cpu, cuda or mps.
-    preset
-        Settings for a kind of image: cells, nuclei, aerial or everything.
     """
     points = [*(point or []), *(not_point or [])]
-    result = segment_by_text(
-        image,
-        text,
-        output,
-        clip=clip,
-        objects=objects,
-        points_xy=points or None,
-        point_labels=[1] * len(point or []) + [0] * len(not_point or []) if points else None,
-        config=TextConfig(**given(text_settings)),
-        table=table,
-        model=model,
-        device=device,
-        preset=preset,
-        segment_config=SegmentConfig(**given(image_settings)),
-        progress=print_progress,
-    )
+    with Bars() as bars:
+        result = segment_by_text(
+            image,
+            text,
+            output,
+            clip=clip,
+            objects=objects,
+            points_xy=points or None,
+            point_labels=[1] * len(point or []) + [0] * len(not_point or []) if points else None,
+            config=TextConfig(**given(text_settings)),
+            table=table,
+            model=model,
+            device=device,
+            preset=preset,
+            segment_config=SegmentConfig(**given(image_settings)),
+            progress=bars.update,
+        )
     print(f"{len(result.scores)} of {result.considered} objects in {result.labels}")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_sam.cli.options import given, settings_of
+from napari_sam.cli.options import DeviceFlag, given, settings_of
 from napari_sam.training.config import TrainConfig
 from napari_sam.training.draw import DrawConfig
 from napari_sam.workflows import train as run_training
@@ -27,7 +27,7 @@ def train(
     out: Path,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     val: Path | None = None,
-    device: str = "auto",
+    device: DeviceFlag = "auto",
     threads: int | None = None,
     training: TrainFlags = None,
     data: DrawFlags = None,
@@ -49,8 +49,6 @@ def train(
         whole frames), no dense part, no generated images.
     val
         A folder to validate on; the best weights are kept.
-    device
-        auto, cpu, cuda or mps.
     threads
         CPU threads; by default all cores.
     """

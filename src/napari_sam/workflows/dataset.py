@@ -85,7 +85,12 @@ def write_dataset(
     ImageError, CheckpointError, ConfigError, OutputError
         If something cannot be read, used or written.
     """
-    sources = _sources(Path(folder), allow_missing=model is not None)
+    try:
+        sources = _sources(Path(folder), allow_missing=model is not None)
+    except TrainingError as error:
+        if model is not None or not Path(folder).is_dir():
+            raise
+        raise TrainingError(f"{error} A model (--model nano) finds the masks of images without labels.") from None
     loaded = model if isinstance(model, SamModel) or model is None else load_model(model, device=device)
     settings = automatic
     if settings is None and loaded is not None:

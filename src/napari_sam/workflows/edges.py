@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_sam.errors import OutputError, RunInterrupted
+from napari_sam.errors import OutputError
 from napari_sam.export import TIFF_SUFFIXES
 from napari_sam.geometry import Box, Tile
 from napari_sam.images import Plane, has_foreground
@@ -27,7 +26,7 @@ from napari_sam.tiling.labels import iter_blocks
 from napari_sam.tiling.writing import atomic_path, output_errors
 from napari_sam.workflows.image_choice import open_plane, plan_views
 from napari_sam.workflows.planning import SegmentConfig
-from napari_sam.workflows.stages import StageProgress, Stages, Stopped
+from napari_sam.workflows.stages import StageProgress, Stages, not_resumable
 
 STAGE = "edges"
 MAX_PNG_PIXELS = 2**26
@@ -158,15 +157,6 @@ def _fill(
                 highest = max(highest, float(core.max()))
             step(tile.index + 1, len(views))
     return 1 / highest if highest > 0 else 0.0
-
-
-@contextmanager
-def not_resumable() -> Iterator[None]:
-    """Turn a wish to stop into the error that says so, of a job that has nothing to go on from."""
-    try:
-        yield
-    except Stopped as stopped:
-        raise RunInterrupted(f"stopped {stopped}; nothing was written, the same command begins anew.") from None
 
 
 def _write(strength: NDArray[np.float32], scale: float, output: Path) -> None:

@@ -31,10 +31,9 @@ from napari_sam.predict import (
 )
 from napari_sam.tiling import Ledger, RunKey, TilingConfig, merge_tiles, plan_tiles, run_tiles
 from napari_sam.tiling.writing import atomic_path, output_errors
-from napari_sam.workflows.edges import not_resumable
 from napari_sam.workflows.image_choice import is_seen_whole, open_plane
 from napari_sam.workflows.planning import SegmentConfig
-from napari_sam.workflows.stages import StageProgress, Stages
+from napari_sam.workflows.stages import StageProgress, Stages, not_resumable
 
 STAGE = "proposals"
 PROPOSAL_SUFFIXES = (".json", ".csv")

@@ -32,6 +32,15 @@ def resumable(run_folder: Path) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def not_resumable() -> Iterator[None]:
+    """Turn a wish to stop into the error that says so, of a job that has nothing to go on from."""
+    try:
+        yield
+    except Stopped as stopped:
+        raise RunInterrupted(f"stopped {stopped}; nothing was written, the same command begins anew.") from None
+
+
 class Stages:
     """Seconds of each stage; its steps are told to the user and looked at for a wish to stop."""
 
