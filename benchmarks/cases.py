@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.decoder import reference_decoder
+from benchmarks.encoder_cases import TOLERANCE, encoder_tiny_case, encoder_vit_case, equal
 from benchmarks.measuring import Case, Way
 from torch.nn import functional as F
 
@@ -29,17 +30,10 @@ from napari_sam.predict import AutoMaskConfig, LogitUpsampler, embed_image, gene
 from napari_sam.predict.filtering import mask_and_stability
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from oracles.reference import (
-    build_reference_preset,
-    build_reference_sam,
-    import_segment_anything,
-    randomise,
-)
+from oracles.reference import build_reference_preset, import_segment_anything, randomise
 
-TOLERANCE = 1e-4
 NO_ENCODER = SamConfig(encoder=VitConfig(width=16, depth=1, heads=2, global_blocks=()))
 """ViT-B's decoder, with an encoder that takes no time."""
-SMALL_VIT = VitConfig(width=192, depth=3, heads=3, global_blocks=(2,))
 
 
 def all_cases(*, small: bool = False, points_per_side: int = 32) -> dict[str, Case]:
@@ -53,73 +47,12 @@ def all_cases(*, small: bool = False, points_per_side: int = 32) -> dict[str, Ca
     }
     if not small:
         cases |= {
-            "automatic_vit_b": automatic_case(points_per_side),
             "click_nano": click_case("nano", 0.015),
             "click_vit_b": click_case("vit_b", 0.050),
             "help": help_case(),
+            "automatic_vit_b": automatic_case(points_per_side),  # last: it takes longest
         }
     return cases
-
-
-def encoder_vit_case(*, small: bool) -> Case:
-    """ViT-B's encoder on one image of 1024 x 1024."""
-
-    @cache
-    def reference() -> Any:
-        if not small:
-            return build_reference_preset("vit_b")
-        return build_reference_sam(
-            image_size=1024,
-            encoder_width=SMALL_VIT.width,
-            encoder_depth=SMALL_VIT.depth,
-            encoder_heads=SMALL_VIT.heads,
-            global_attention_blocks=SMALL_VIT.global_blocks,
-            window_size=SMALL_VIT.window_size,
-            embedding_width=256,
-        )
-
-    return _encoder_case(
-        "small ViT encoder, 1024 x 1024" if small else "ViT-B encoder, 1024 x 1024",
-        reference,
-        SamConfig(encoder=SMALL_VIT) if small else PRESETS["vit_b"],
-        least_ratios={"ours": 1.8},
-        most_megabytes={"ours": 1000},
-    )
-
-
-def encoder_tiny_case(*, small: bool) -> Case:
-    """MobileSAM's encoder."""
-    reference = cache(partial(build_reference_preset, "vit_t"))
-    return _encoder_case(
-        "MobileSAM's encoder, 1024 x 1024",
-        reference,
-        PRESETS["vit_t"],
-        least_ratios={"ours": 1.0},
-        repeats=2 if small else 5,
-    )
-
-
-def _encoder_case(title: str, reference: Callable[[], Any], config: SamConfig, **limits: Any) -> Case:
-    image = torch.randn(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(0))
-
-    @cache
-    def ours() -> Sam:
-        return build_sam(config).eval()
-
-    def alike() -> None:
-        ours().image_encoder.load_state_dict(reference().image_encoder.state_dict(), strict=True)
-
-    return Case(
-        title=title,
-        ways={
-            "reference": lambda: partial(_without_gradients, reference().image_encoder, image),
-            "ours": lambda: partial(_without_gradients, ours().image_encoder, image),
-        },
-        alike=alike,
-        baseline="reference",
-        check=_equal,
-        **limits,
-    )
 
 
 def decoder_case(count: int) -> Case:
@@ -157,8 +90,8 @@ def decoder_case(count: int) -> Case:
 
     def check(results: dict[str, Any]) -> None:
         expected = results["reference"]
-        _equal({"reference": expected.flatten(0, 1), "all masks": results["all masks"]})
-        _equal({"reference": expected[::3, 0], "one in nine": results["one in nine"]})
+        equal({"reference": expected.flatten(0, 1), "all masks": results["all masks"]})
+        equal({"reference": expected[::3, 0], "one in nine": results["one in nine"]})
 
     return Case(
         title=f"ViT-B's decoder, {count} points on one image",
@@ -336,15 +269,3 @@ def _wrapped(sam: Any) -> SamModel:
         device=torch.device("cpu"),
         automatic_defaults={},
     )
-
-
-def _without_gradients(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
-        out: torch.Tensor = network(image)
-    return out
-
-
-def _equal(results: dict[str, Any]) -> None:
-    expected, *others = results.values()
-    for other in others:
-        torch.testing.assert_close(other, expected, rtol=0, atol=TOLERANCE)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from napari_sam.errors import ConfigError
+from napari_sam.model import tiny_vit
 from napari_sam.model.config import TinyVitConfig
 from napari_sam.model.presets import PRESETS
 from napari_sam.model.sam import build_sam
@@ -36,6 +37,35 @@ def test_the_whole_encoder_equals_mobile_sam():
 @torch.no_grad()
 def test_the_embedding_is_a_sixteenth_of_any_image(height, width):
     assert encoder().eval()(images(2, height, width)).shape == (2, 32, height // 16, width // 16)
+
+
+@pytest.mark.parametrize("rows", [6, 16])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 160), (240, 32)], ids=str)
+def test_what_is_done_without_gradients_equals_the_plain_way(monkeypatch, height, width, rows):
+    monkeypatch.setattr(tiny_vit, "ROWS_AT_ONCE", rows)
+    ours = encoder()
+    randomise(ours, seed=0)
+    expected = ours(images(2, height, width)).detach()
+    assert expected.std() > 0.5
+    with torch.no_grad():
+        out = ours(images(2, height, width))
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_changed_statistics_of_a_batch_norm_take_part_at_once():
+    ours = encoder().eval()
+    before = ours(images(1, 64, 64))
+    ours.patch_embed.seq[0].bn.running_var.fill_(0.3)
+    assert not torch.allclose(ours(images(1, 64, 64)), before, atol=1e-4)
+
+
+@torch.no_grad()
+def test_in_training_the_statistics_of_the_batch_count_even_without_gradients():
+    ours = encoder().train()
+    before = ours.patch_embed.seq[0].bn.running_mean.clone()
+    ours(images(2, 64, 64))
+    assert not torch.equal(ours.patch_embed.seq[0].bn.running_mean, before)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from napari_sam.model.config import SamConfig, VitConfig
 from napari_sam.model.presets import PRESETS
 from napari_sam.model.sam import build_sam
 from napari_sam.model.vit import ImageEncoderVit, join_windows, split_windows
-from oracles.reference import build_reference_preset, build_reference_sam
+from oracles.reference import build_reference_preset, build_reference_sam, randomise
 
 
 def images(count: int, size: int) -> torch.Tensor:
@@ -61,6 +61,17 @@ def test_the_rows_done_at_once_change_nothing(monkeypatch, rows):
     ours.load_state_dict(reference.image_encoder.state_dict(), strict=True)
     monkeypatch.setattr(vit, "ROWS_AT_ONCE", rows)
     torch.testing.assert_close(ours(images(2, 112)), reference.image_encoder(images(2, 112)), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("window_size", [3, 4, 14])
+def test_what_is_done_without_gradients_equals_the_plain_way(count, window_size):
+    ours = encoder(window_size=window_size)
+    randomise(ours, seed=0)
+    expected = ours(images(count, 64)).detach()
+    with torch.no_grad():
+        out = ours(images(count, 64))
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()

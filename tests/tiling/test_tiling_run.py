@@ -15,7 +15,7 @@ import pytest
 from tiling_synthetic import Picture, blobs, key_of, reprompt, segment
 
 from napari_sam.errors import OutputError, TilingError
-from napari_sam.geometry import Mask
+from napari_sam.geometry import Box, Mask
 from napari_sam.tiling import Ledger, TilePlan, TilingConfig, merge_tiles, plan_tiles, run_tiles
 
 PICTURE = Picture(blobs((120, 150), 5, n=60, radius=(2, 12)))
@@ -215,6 +215,24 @@ def test_tiles_left_out_by_a_later_region_of_interest_do_not_count_in_the_merge(
         part_plan = plan_tiles(PICTURE.size, CONFIG, keep=lambda tile: tile.index == 0)
         part = merge_tiles(ledger, part_plan, PICTURE.read, reprompt, CONFIG)
     assert 0 < len(part) < len(whole)
+
+
+def test_the_next_tile_is_read_while_one_is_segmented(tmp_path, plan):
+    begun = [threading.Event() for _ in plan.tiles]
+    met: list[bool] = []
+
+    def read(box: Box, step: int) -> np.ndarray:
+        next(event for event in begun if not event.is_set()).set()
+        return PICTURE.read(box, step)
+
+    def waits_for_the_next(pixels: np.ndarray) -> list[Mask]:
+        following = begun[len(met) + 1 : len(met) + 2]
+        met.append(all(event.wait(timeout=20) for event in following))
+        return segment(pixels)
+
+    with opened(tmp_path / "run", plan) as ledger:
+        assert run_tiles(read, plan, waits_for_the_next, ledger).is_complete
+    assert met == [True] * len(plan.tiles)
 
 
 def test_no_more_tiles_are_in_flight_than_asked_for(tmp_path, plan):

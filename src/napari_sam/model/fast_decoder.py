@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from napari_sam.model.layers import LayerNorm2d
 from napari_sam.model.mask_decoder import MaskDecoder
+from napari_sam.model.products import linear, products
 from napari_sam.model.transformer import Attention, TwoWayAttentionBlock
 
 PROMPTS_AT_ONCE = 4
@@ -125,9 +126,9 @@ class _FirstBlock:
     def __init__(self, block: TwoWayAttentionBlock, image: Tensor, placed: Tensor) -> None:
         self._block, self._image = block, image
         to_image, to_token = block.cross_attn_token_to_image, block.cross_attn_image_to_token
-        self._keys = to_image.split_heads(to_image.k_proj(placed)[None])[0].transpose(1, 2)  # (heads, d, h w)
-        self._values = to_image.split_heads(to_image.v_proj(image)[None])[0]  # (heads, h w, d)
-        self._queries = to_token.split_heads(to_token.q_proj(placed)[None])[0].transpose(1, 2)  # (heads, d, h w)
+        self._keys = _by_head_of(to_image, to_image.k_proj, placed).transpose(1, 2)  # (heads, d, h w)
+        self._values = _by_head_of(to_image, to_image.v_proj, image)  # (heads, h w, d)
+        self._queries = _by_head_of(to_token, to_token.q_proj, placed).transpose(1, 2)  # (heads, d, h w)
 
     def attend(self, token_pe: Tensor, scratch: _Scratch) -> tuple[Tensor, Tensor]:
         block, image = self._block, self._image.expand(len(token_pe), -1, -1)
@@ -166,12 +167,8 @@ def _attend_block(
     keys = keys / math.sqrt(keys.shape[-1])
     q_weight, q_bias = _by_head(attention, attention.q_proj.weight), _by_head(attention, attention.q_proj.bias[:, None])
     scores = scratch.take("scores", (*keys.shape[:3], placed.shape[1]))
-    torch.baddbmm(
-        (keys @ q_bias).flatten(1, 2),
-        (keys @ q_weight).flatten(1, 2),
-        placed.transpose(1, 2),
-        out=scores.flatten(1, 2),
-    )
+    products((keys @ q_weight).flatten(1, 2), placed, out=scores.flatten(1, 2))
+    scores += keys @ q_bias
     torch.softmax(scores, 2, out=scores)
     return tokens, block.norm4(_spread(attention, scores, tokens, image, scratch))
 
@@ -182,9 +179,10 @@ def _token_to_image(attention: Attention, queries: Tensor, image: Tensor, placed
     q = q / math.sqrt(q.shape[-1])
     folded = (q @ _by_head(attention, attention.k_proj.weight)).flatten(1, 2)  # (P, heads K, C); k's bias cancels
     weights = scratch.take("scores", (*folded.shape[:2], placed.shape[1]))
-    torch.bmm(folded, placed.transpose(1, 2), out=weights)
+    products(folded, placed, out=weights)
     torch.softmax(weights, -1, out=weights)
-    seen = torch.bmm(weights, image).unflatten(1, q.shape[1:3])  # (P, heads, K, C)
+    seen = products(weights, image.transpose(1, 2), out=torch.empty_like(folded))  # (P, heads K, C)
+    seen = seen.unflatten(1, q.shape[1:3])
     mixed = seen @ _by_head(attention, attention.v_proj.weight).transpose(1, 2)  # (P, heads, K, d)
     out: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2) + attention.v_proj.bias)
     return out
@@ -221,14 +219,16 @@ class _Upscaler:
         """Mask logits (16, m, h w) of image tokens (h w, C), a row for each pixel of the 4 x 4 in a token."""
         count = len(image)
         first = scratch.take("placed", (len(self._first_weight), count))
-        torch.addmm(self._first_bias, self._first_weight, image.T, out=first)
+        products(self._first_weight[None], image[None], out=first[None])
+        first += self._first_bias
         first = first.view(4, -1, count)  # (row and column in 2 x 2, C / 4, h w)
         square = torch.mul(first, first, out=scratch.take("spread", first.shape))
         first *= square.mean(dim=1, keepdim=True).add_(self._norm.eps).rsqrt_()
         first.mul_(self._norm.weight[:, None]).add_(self._norm.bias[:, None])
         torch.ops.aten.gelu_(first)  # in place, which torch.nn.functional.gelu cannot do
         second = scratch.take("upscaled", (4, len(self._second_weight), count))
-        torch.baddbmm(self._second_bias, self._second_weight.expand(4, -1, -1), first, out=second)
+        products(self._second_weight.expand(4, -1, -1), first.transpose(1, 2), out=second)
+        second += self._second_bias
         torch.ops.aten.gelu_(second)
         logits = filters.expand(16, -1, -1) @ second.view(16, -1, count)  # (16, m, h w)
         # From (row, column; row, column of the finer step) to rows together and columns together.
@@ -238,6 +238,11 @@ class _Upscaler:
 def _as_product(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
     """Weight (4, out, in) and bias (out, 1) of a transposed 2x2 convolution of stride 2: a matrix a pixel it makes."""
     return layer.weight.permute(2, 3, 1, 0).flatten(0, 1), cast(Tensor, layer.bias)[:, None]
+
+
+def _by_head_of(attention: Attention, projection: nn.Linear, rows: Tensor) -> Tensor:
+    """`rows` (n, C), projected, as (heads, n, d)."""
+    return attention.split_heads(linear(rows, projection.weight, projection.bias)[None])[0]
 
 
 def _by_head(attention: Attention, weight: Tensor) -> Tensor:

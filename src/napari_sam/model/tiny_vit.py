@@ -2,9 +2,15 @@
 
 One stage of inverted residual convolutions, then three stages of windowed attention with a learned bias for each
 distance. The last downsampling keeps its size, so the embedding has the paper's stride of 16.
+
+On a CPU without gradients, batch norms are folded into their convolutions, and what widens the channels takes some rows
+at a time, as in `vit`: the widened values of a whole image, 67 MB, would be fetched from memory at every step.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +18,7 @@ from torch.nn import functional as F
 
 from napari_sam.errors import ConfigError
 from napari_sam.model.config import TinyVitConfig
+from napari_sam.model.products import Activation, can_use_onednn, linear
 from napari_sam.model.vit import embedding_neck, join_windows, split_windows
 
 STAGES = 4
@@ -19,6 +26,8 @@ EXPANSION = 4
 """Inner channels of the inverted residual blocks over their outer ones."""
 CLASSES = 1000
 """Classes of the network that TinyViT was before it became an image encoder."""
+ROWS_AT_ONCE = 16
+"""Rows that a CPU brings through an inverted residual block at once; an even number."""
 MERGE_STRIDES = (2, 2, 1)
 """Of the downsamplings after the first three stages; with the 4 of the patch embedding that makes 16."""
 
@@ -79,6 +88,9 @@ def _stage(config: TinyVitConfig, i: int) -> Stage:
 class ConvNorm(nn.Sequential):
     """A convolution without bias and its batch norm, under their published names."""
 
+    c: nn.Conv2d
+    bn: nn.BatchNorm2d
+
     def __init__(
         self, channels_in: int, channels_out: int, *, kernel: int = 1, stride: int = 1, groups: int = 1
     ) -> None:
@@ -88,6 +100,26 @@ class ConvNorm(nn.Sequential):
         )
         self.add_module("c", convolution)
         self.add_module("bn", nn.BatchNorm2d(channels_out))
+
+    def forward(self, x: Tensor, activation: Activation = "none") -> Tensor:
+        """Convolved, normalised, then activated; in one step where nothing is learned."""
+        if self.training or not can_use_onednn(x):
+            x = self.bn(self.c(x))
+            return F.gelu(x) if activation == "gelu" else x
+        weight, bias = self.folded()
+        if self.c.kernel_size == (1, 1):
+            return linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias, activation).permute(0, 3, 1, 2)
+        x = F.conv2d(x, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
+        return F.gelu(x) if activation == "gelu" else x
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one convolution that does what both do in evaluation mode.
+
+        Made anew each time: it costs little beside the convolution, and the weights may have changed.
+        """
+        mean, variance = cast(Tensor, self.bn.running_mean), cast(Tensor, self.bn.running_var)
+        scale = self.bn.weight * (variance + self.bn.eps).rsqrt()
+        return self.c.weight * scale[:, None, None, None], self.bn.bias - mean * scale
 
 
 class PatchEmbed(nn.Module):
@@ -100,7 +132,8 @@ class PatchEmbed(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.seq(x)
+        first, _, second = self.seq
+        out: Tensor = second(first(_pixels_together(x), "gelu"))
         return out
 
 
@@ -115,7 +148,8 @@ class MBConv(nn.Module):
         self.conv3 = ConvNorm(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(x + self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x))))))
+        bands = _inner_convolutions(x, self.conv1, self.conv2)
+        return torch.cat([F.gelu(x[:, :, rows] + self.conv3(inner)) for rows, inner in bands], dim=2)
 
 
 class PatchMerging(nn.Module):
@@ -128,8 +162,31 @@ class PatchMerging(nn.Module):
         self.conv3 = ConvNorm(width_out, width_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
-        return out
+        return torch.cat([self.conv3(inner) for _, inner in _inner_convolutions(x, self.conv1, self.conv2)], dim=2)
+
+
+def _inner_convolutions(x: Tensor, widen: ConvNorm, mix: ConvNorm) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of `x` (B, C, H, W), and what `widen` and then the 3x3 convolution `mix` make of them, both with GELU.
+
+    The bands follow each other from the top. Where gradients are wanted, or on a GPU, all rows are one.
+    """
+    height = x.shape[2]
+    if widen.training or not can_use_onednn(x):
+        yield slice(0, height), mix(widen(x, "gelu"), "gelu")
+        return
+    weight, bias = mix.folded()
+    for top in range(0, height, ROWS_AT_ONCE):
+        bottom = min(top + ROWS_AT_ONCE, height)
+        wide = widen(x[:, :, max(top - 1, 0) : bottom + 1], "gelu")
+        if top == 0 or bottom == height:  # elsewhere neighbouring rows take the place of the padding
+            wide = F.pad(wide, (0, 0, int(top == 0), int(bottom == height)))
+        mixed = F.conv2d(wide, weight, bias, mix.c.stride, padding=(0, 1), groups=mix.c.groups)
+        yield slice(top, bottom), F.gelu(mixed)
+
+
+def _pixels_together(x: Tensor) -> Tensor:
+    """`x` (B, C, H, W) with the channels of a pixel side by side in memory, where that is faster."""
+    return x.contiguous(memory_format=torch.channels_last) if can_use_onednn(x) else x
 
 
 class Stage(nn.Module):
@@ -159,12 +216,12 @@ class TinyVitBlock(nn.Module):
         self.mlp = NormMlp(width, int(width * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        windows = split_windows(x.permute(0, 2, 3, 1), self.window_size)  # (B n, side, side, C)
-        x = x + join_windows(self.attn(windows), height, width).permute(0, 3, 1, 2)
-        x = self.local_conv(x)
-        out: Tensor = x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return out
+        x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        x = x + self.attn(x)
+        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        # As many rows at once as a window has: the hidden values then stay in the cache.
+        bands = x.split(self.window_size if can_use_onednn(x) else x.shape[1], dim=1)
+        return torch.cat([band + self.mlp(band) for band in bands], dim=1).permute(0, 3, 1, 2)
 
 
 class NormMlp(nn.Module):
@@ -177,18 +234,22 @@ class NormMlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(self.norm(x))))
-        return out
+        hidden = linear(self.norm(x), self.fc1.weight, self.fc1.bias, "gelu")
+        return linear(hidden, self.fc2.weight, self.fc2.bias)
 
 
 class WindowAttention(nn.Module):
-    """Layer norm and multi-head self-attention, with a learned bias for each distance |dy|, |dx| between tokens."""
+    """Layer norm and multi-head self-attention inside windows of `side` x `side` tokens.
+
+    A learned bias for each distance |dy|, |dx| between tokens takes part.
+    """
 
     bias_index: Tensor
 
     def __init__(self, width: int, heads: int, side: int) -> None:
         super().__init__()
         self.heads = heads
+        self.side = side
         self.norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
@@ -196,14 +257,22 @@ class WindowAttention(nn.Module):
         self.register_buffer("bias_index", _distance_index(side), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, side, side, C) tokens, each a mix of all values of its window."""
-        batch, side, _, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(batch, side * side, self.heads, -1)  # the last: 3 C / heads
-        q, k, v = qkv.transpose(1, 2).chunk(3, dim=-1)  # each (B, heads, side^2, C / heads)
-        bias = self.attention_biases[:, self.bias_index].to(q.dtype)  # (heads, side^2, side^2)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, side, side, width))
-        return out
+        """(B, H, W, C) tokens, each a mix of all values of its window."""
+        bias = self.attention_biases[:, self.bias_index]  # (heads, side^2, side^2)
+        bands = x.split(self.side if can_use_onednn(x) else x.shape[1], dim=1)
+        return torch.cat([self._mix(band, bias) for band in bands], dim=1)
+
+    def _mix(self, x: Tensor, bias: Tensor) -> Tensor:
+        # Padding is attended to like any token, as the published weights were trained; all of it has the same queries,
+        # keys and values, those of a token of zeros.
+        padding = linear(self.norm(x.new_zeros(x.shape[3])), self.qkv.weight, self.qkv.bias)
+        windows = split_windows(linear(self.norm(x), self.qkv.weight, self.qkv.bias), self.side, padding=padding)
+        qkv = windows.reshape(len(windows), self.side**2, self.heads, -1)  # the last: 3 C / heads
+        q, k, v = qkv.transpose(1, 2).chunk(3, dim=-1)  # each (B n, heads, side^2, C / heads)
+        # A bias of four dimensions: with three, torch does not take its fast way.
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype)[None])
+        mixed = mixed.transpose(1, 2).reshape(len(windows), self.side, self.side, -1)
+        return linear(join_windows(mixed, *x.shape[1:3]), self.proj.weight, self.proj.bias)
 
 
 def _distance_index(side: int) -> Tensor:

@@ -5,6 +5,7 @@ along the rows and a part along the columns (Li et al. 2022, "Exploring Plain Vi
 
 On a CPU a block works on a few rows of tokens at a time: what one step leaves for the next is still in the cache, and
 no temporary is so large that its memory is mapped and unmapped each time, which costs much of the time otherwise.
+Without gradients its matrix products go to oneDNN (see `products`), those of attention over the whole image as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from napari_sam.errors import ConfigError
 from napari_sam.model.config import VitConfig
 from napari_sam.model.layers import LayerNorm2d, MlpBlock
+from napari_sam.model.products import can_use_onednn, linear
 
 ROWS_AT_ONCE = 4
 """Rows of tokens that a CPU brings through a layer at once. For an image of 64 x 64 tokens their attention logits to
@@ -150,14 +152,16 @@ class Block(nn.Module):
         height, width = x.shape[1:3]
         # Padding is attended to like any token: the published weights were trained so. It need not be computed, though:
         # all of it has the keys and values of a token of zeros.
-        qkv = split_windows(self.attn.qkv(self.norm1(x)), size, padding=self.attn.qkv(x.new_zeros(x.shape[3])))
+        qkv = split_windows(
+            self.attn.apply_qkv(self.norm1(x)), size, padding=self.attn.apply_qkv(x.new_zeros(x.shape[3]))
+        )
         return join_windows(self.attn.mix(*self.attn.split_heads(qkv)), height, width)
 
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Tokens `x` after the values they attended to were added, and the MLP."""
-        x = x + self.attn.proj(mixed)
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
+        x = x + linear(mixed, self.attn.proj.weight, self.attn.proj.bias)
+        hidden = linear(self.norm2(x), self.mlp.lin1.weight, self.mlp.lin1.bias, "gelu")
+        return x + linear(hidden, self.mlp.lin2.weight, self.mlp.lin2.bias)
 
 
 class Attention(nn.Module):
@@ -173,7 +177,11 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Queries, keys and values of (B, h, w, width) tokens: (3, B, heads, h, w, c)."""
-        return self.split_heads(self.qkv(x))
+        return self.split_heads(self.apply_qkv(x))
+
+    def apply_qkv(self, x: Tensor) -> Tensor:
+        """(..., width) tokens to (..., 3 width)."""
+        return linear(x, self.qkv.weight, self.qkv.bias)
 
     def split_heads(self, qkv: Tensor) -> Tensor:
         """(B, h, w, 3 width) as (3, B, heads, h, w, c)."""
@@ -185,24 +193,31 @@ class Attention(nn.Module):
 
         Keys and values (B, heads, side, side, c) are of the whole square, the queries of its rows from `first_row` on.
         """
-        mixed = []
-        # One head at a time: the position bias of all heads of a global block takes more memory than the weights.
-        for queries, keys, values in zip(
-            q.unbind(1), k.flatten(2, 3).unbind(1), v.flatten(2, 3).unbind(1), strict=True
-        ):
-            bias = self._position_bias(queries, first_row)
-            of_head = F.scaled_dot_product_attention(
-                queries.flatten(1, 2)[:, None], keys[:, None], values[:, None], attn_mask=bias[:, None]
-            )
-            mixed.append(of_head.view(queries.shape))
-        return torch.cat(mixed, dim=-1)
+        by_row, by_column = self._position_bias(q, first_row)
+        k, v = k.flatten(2, 3), v.flatten(2, 3)
+        heads = zip(*(x.unbind(1) for x in (q, k, v, by_row, by_column)), strict=True)
+        # One head at a time: the attention logits of all heads of a global block take more memory than the weights.
+        return torch.cat([_mix_head(*parts) for parts in heads], dim=-1)
 
-    def _position_bias(self, q: Tensor, first_row: int) -> Tensor:
-        """What relative positions add to the attention logits of queries (B, h, w, c): (B, h w, side^2)."""
-        rows = _by_distance(self.rel_pos_h)[first_row : first_row + q.shape[1]]
-        by_row = torch.einsum("bhwc,hkc->bhwk", q, rows)  # k: row of the key
-        by_column = torch.einsum("bhwc,wkc->bhwk", q, _by_distance(self.rel_pos_w))  # k: column of the key
-        return (by_row[..., :, None] + by_column[..., None, :]).flatten(3, 4).flatten(1, 2)
+    def _position_bias(self, q: Tensor, first_row: int) -> tuple[Tensor, Tensor]:
+        """What relative positions add to the attention logits of queries (B, heads, h, w, c), by the row and by the
+        column of the key: each (B, heads, h, w, side)."""
+        rows = _by_distance(self.rel_pos_h)[first_row : first_row + q.shape[2]]
+        by_row = torch.einsum("bnhwc,hkc->bnhwk", q, rows)
+        by_column = torch.einsum("bnhwc,wkc->bnhwk", q, _by_distance(self.rel_pos_w))
+        return by_row, by_column
+
+
+def _mix_head(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
+    """What queries (B, h, w, c) attend to among values (B, side^2, c) with keys of the same shape: (B, h, w, c)."""
+    if can_use_onednn(q) and len(q) == 1:
+        logits = linear(q * q.shape[-1] ** -0.5, k[0]).unflatten(3, by_row.shape[3:] + by_column.shape[3:])
+        logits += by_row[..., :, None]
+        logits += by_column[..., None, :]
+        return linear(logits.flatten(3).softmax(-1), v[0].T)
+    bias = (by_row[..., :, None] + by_column[..., None, :]).flatten(3, 4).flatten(1, 2)  # (B, h w, side^2)
+    mixed = F.scaled_dot_product_attention(q.flatten(1, 2)[:, None], k[:, None], v[:, None], attn_mask=bias[:, None])
+    return mixed.view(q.shape)
 
 
 def _by_distance(table: Tensor) -> Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from napari_sam.errors import TilingError
 from napari_sam.geometry import Tile
@@ -184,10 +186,21 @@ def _choose_worker(
 def _run_here(
     job: TileJob, segment: Segment, tiles: Iterable[Tile], record: Record, should_stop: Callable[[], bool]
 ) -> None:
-    for tile in tiles:
-        if should_stop():
-            return
-        record(tile.index, job.run(segment, tile))
+    """One tile after the other; the pixels of the next one are read meanwhile."""
+    waiting = iter(tiles)
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+        ahead = _read_next(reader, job, waiting)
+        while ahead is not None and not should_stop():
+            tile, pixels = ahead
+            ahead = _read_next(reader, job, waiting)
+            record(tile.index, job.run(segment, tile, pixels.result))
+
+
+def _read_next(
+    reader: ThreadPoolExecutor, job: TileJob, waiting: Iterator[Tile]
+) -> tuple[Tile, Future[NDArray[Any]]] | None:
+    tile = next(waiting, None)
+    return None if tile is None else (tile, reader.submit(job.read, tile.read, tile.step))
 
 
 def _run_in_threads(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from napari_sam.errors import TilingError
 from napari_sam.geometry import Mask, Tile
@@ -23,13 +26,14 @@ class TileJob:
     read: Read
     store: TileStore
 
-    def run(self, segment: Segment, tile: Tile) -> str | None:
+    def run(self, segment: Segment, tile: Tile, pixels: Callable[[], NDArray[Any]] | None = None) -> str | None:
         """Segment one tile and write its file; what went wrong, if something did.
 
+        `pixels` gives what the tile reads, where reading it was begun before; its errors count as the tile's.
         Only a record that cannot be written is raised: then every other tile would be lost as well.
         """
         try:
-            found = segment(self.read(tile.read, tile.step))
+            found = segment(self.read(tile.read, tile.step) if pixels is None else pixels())
             masks = [in_image(mask, tile, self.store.image_size) for mask in found if mask.area]
         except Exception as error:  # one bad tile (unreadable chunk, out of memory, ...) must not cost the others
             text = f"{type(error).__name__}: {error}"
