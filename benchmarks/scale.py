@@ -1,10 +1,14 @@
 """Cost per tile of everything but the model, from few tiles to many: it must not grow with the image.
 
-    python benchmarks/scale.py --work FOLDER [--tiles 16,64,256,1024,4096] [--core-px 256] [--json FILE]
+    python benchmarks/scale.py --work FOLDER [--tiles 16,64,256,1024,4096] [--core-px 256] [--workers 1] [--json FILE]
+    python benchmarks/scale.py --work FOLDER --tiles "" --objects 100000,1000000,10000000
+    python benchmarks/scale.py --work FOLDER --tiles "" --nano 2048
 
 The model is a cheap stand-in (connected regions of an image that is computed where it is read); so what is timed is
-planning, reading, records, merging, label painting and the pyramid. With --nano the real model runs on an image of
-nuclei instead, and the share of all other stages in the whole is printed.
+planning, reading, records, merging, label painting and the pyramid. What a process does once, whatever it is given
+(importing, first calls), is done before the first row. With --objects so many objects are merged, painted and listed
+from records of tiles that are made without an image, each number in a process of its own. With --nano the real model
+runs on an image of nuclei, and the share of all other stages in the whole is printed.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import shutil
 import time
 from pathlib import Path
@@ -25,6 +30,7 @@ from napari_sam.geometry import Box, Mask
 from napari_sam.tiling import Ledger, RunKey, TilingConfig, merge_tiles, plan_tiles, run_tiles
 from napari_sam.tiling.labels import write_labels
 from napari_sam.workflows.estimate import peak_rss_bytes
+from records import TITLE, as_json, measure_objects, told
 
 PITCH_PX = 40
 
@@ -56,12 +62,24 @@ def never(pixels: NDArray[np.uint8], fragment: Mask) -> Mask | None:
     raise SystemExit("an object of this image was not seen whole, which cannot be")
 
 
-def measure(n_tiles: int, core_px: int, work: Path) -> dict[str, Any]:
+def measure(n_tiles: int, core_px: int, work: Path, workers: int) -> dict[str, Any]:
     """CPU seconds of each stage for an image of so many tiles: what else the machine does must not show."""
     side = round(math.sqrt(n_tiles)) * core_px
     config = TilingConfig(core_px=core_px, halo_px=32, max_object_px=0, object_cover_thresh=0.6)
     shutil.rmtree(work, ignore_errors=True)
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = {"stand-in": 0.0}
+
+    def timed_segment(pixels: NDArray[np.uint8]) -> list[Mask]:
+        started = time.process_time()
+        masks = segment(pixels)
+        seconds["stand-in"] += time.process_time() - started
+        return masks
+
+    def timed_read(box: Box, step: int = 1) -> NDArray[np.uint8]:
+        started = time.process_time()
+        pixels = read(box, step)
+        seconds["stand-in"] += time.process_time() - started
+        return pixels
 
     def timed(name: str, started: float) -> None:
         seconds[name] = time.process_time() - started
@@ -73,13 +91,13 @@ def measure(n_tiles: int, core_px: int, work: Path) -> dict[str, Any]:
     key = RunKey(image={}, model={}, version="0", segment=plan.settings(), merge=config.merge_settings(), output={})
     with Ledger.open(work / "run", key, plan.image_size) as ledger:
         started = time.process_time()
-        assert run_tiles(read, plan, segment, ledger).is_complete
-        timed("tiles", started)
+        assert run_tiles(timed_read, plan, timed_segment, ledger).is_complete
+        timed("tiles", started + seconds["stand-in"])
         started = time.process_time()
-        objects = merge_tiles(ledger, plan, read, never, config)
+        objects = merge_tiles(ledger, plan, read, never, config, workers=workers)
         timed("merge", started)
         started = time.process_time()
-        write_labels(objects, work / "labels.ome.zarr")
+        write_labels(objects, work / "labels.ome.zarr", workers=workers)
         timed("labels", started)
     wall = time.perf_counter() - began
     return {"tiles": len(plan.tiles), "side_px": side, "objects": len(objects), "seconds": seconds, "wall": wall}
@@ -95,25 +113,56 @@ def measure_nano(work: Path, side: int) -> dict[str, float]:
     return run_segment(image, work / "nano.ome.zarr", "nano", table=work / "t.csv").report.seconds
 
 
+def measure_tiles(numbers: list[int], core_px: int, work: Path, workers: int) -> list[dict[str, Any]]:
+    """A row for each number of tiles, printed as it comes."""
+    measure(4, core_px, work / "scale", workers)  # imports and first calls
+    print("  tiles  objects | CPU ms a tile:  plan  tiles  merge labels    all | stand-in | wall s | peak MB")
+    rows = []
+    for n_tiles in numbers:
+        row = measure(n_tiles, core_px, work / "scale", workers)
+        per_tile = {name: 1000 * value / row["tiles"] for name, value in row["seconds"].items()}
+        stand_in = per_tile.pop("stand-in")
+        costs = "  ".join(f"{per_tile[name]:5.2f}" for name in ("plan", "tiles", "merge", "labels"))
+        total, peak = sum(per_tile.values()), peak_rss_bytes() / 1e6
+        counts = f"{row['tiles']:7} {row['objects']:8}"
+        print(
+            f"{counts} |                {costs}  {total:5.2f} | {stand_in:8.2f} | {row['wall']:6.1f} | {peak:7.0f}",
+            flush=True,
+        )
+        rows.append({**row, "ms_per_tile": per_tile, "stand_in_ms_per_tile": stand_in, "peak_rss_mb": peak})
+    whole = [sum(row["ms_per_tile"].values()) for row in rows]
+    spread = f"{min(whole):.1f} to {max(whole):.1f} ms, ratio {max(whole) / min(whole):.2f}"
+    print(f"cost per tile, without the stand-in: {spread}")
+    return rows
+
+
+def in_own_process(n_objects: int, work: Path, workers: int) -> dict[str, Any]:
+    """Costs of so many objects; a fresh process, so that the memory is theirs alone."""
+    folder = work / f"objects-{n_objects}"
+    shutil.rmtree(folder, ignore_errors=True)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        cost = pool.apply(measure_objects, (n_objects, folder, workers))
+    print(told(cost), flush=True)
+    shutil.rmtree(folder)
+    return as_json(cost)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--tiles", default="16,64,256,1024,4096")
     parser.add_argument("--core-px", type=int, default=256)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--workers", type=int, default=1, help="threads that merge and write")
     parser.add_argument("--nano", type=int, metavar="SIDE", help="also run nano on an image of this side")
+    parser.add_argument("--objects", default="", metavar="N,N", help="also merge, paint and list so many objects")
     args = parser.parse_args()
-    rows = []
-    print("  tiles  objects |  CPU ms a tile: plan  tiles  merge labels    all | wall s | peak MB")
-    for n_tiles in map(int, args.tiles.split(",")):
-        row = measure(n_tiles, args.core_px, args.work / "scale")
-        per_tile = {name: 1000 * value / row["tiles"] for name, value in row["seconds"].items()}
-        told = "  ".join(f"{per_tile[name]:5.1f}" for name in ("plan", "tiles", "merge", "labels"))
-        total, peak = sum(per_tile.values()), peak_rss_bytes() / 1e6
-        counts = f"{row['tiles']:7} {row['objects']:8}"
-        print(f"{counts} |                {told}  {total:5.1f} | {row['wall']:6.1f} | {peak:7.0f}", flush=True)
-        rows.append({**row, "ms_per_tile": per_tile, "peak_rss_mb": peak})
-    result: dict[str, Any] = {"scale": rows}
+    result: dict[str, Any] = {}
+    if args.tiles:
+        result["scale"] = measure_tiles([int(n) for n in args.tiles.split(",")], args.core_px, args.work, args.workers)
+    if args.objects:
+        print(TITLE, flush=True)
+        result["objects"] = [in_own_process(int(n), args.work, args.workers) for n in args.objects.split(",")]
     if args.nano:
         seconds = measure_nano(args.work / "nano", args.nano)
         model = seconds["tiles"]

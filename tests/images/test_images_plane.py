@@ -183,7 +183,7 @@ def test_a_small_box_of_a_huge_tiled_tiff_decodes_the_tiles_it_touches(tmp_path,
 
 
 def test_the_cache_of_tiles_is_bounded(tmp_path):
-    from napari_sam.images.tiff import PieceCache
+    from napari_sam.images.cache import PieceCache
 
     cache = PieceCache(limit_bytes=100)
     for i in range(50):

@@ -26,7 +26,8 @@ from napari_sam.errors import ConfigError, OutputError
 from napari_sam.geometry import Box, Mask
 from napari_sam.tiling import labels as labels_module
 from napari_sam.tiling import writing
-from napari_sam.tiling.labels import _start, check_labels_path, is_own_labels, iter_blocks, paint_labels, write_labels
+from napari_sam.tiling.labels import _start, check_labels_path, is_own_labels, paint_labels, write_labels
+from napari_sam.tiling.multiscale import iter_blocks
 from napari_sam.tiling.objects import MergedObjects
 from napari_sam.tiling.writing import atomic_path
 
@@ -41,12 +42,11 @@ def hashes(folder: Path) -> dict[str, str]:
 # Painting ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("small_area", [1 << 14, 40, 0], ids=["all at once", "mixed", "one by one"])
+@pytest.mark.parametrize("at_once", [1 << 18, 400, 0], ids=["all at once", "mixed", "one by one"])
 def test_painted_blocks_equal_painting_whole_masks_one_after_another(
-    small_area: int, monkeypatch: pytest.MonkeyPatch
+    at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labels_module, "_SMALL_AREA_PX", small_area)
-    monkeypatch.setattr(labels_module, "_SMALL_AT_ONCE", 7)
+    monkeypatch.setattr(labels_module, "_PIXELS_AT_ONCE", at_once)
     objects = blobs(n=60)
     expected = flattened(objects)
     for block in iter_blocks(objects.image_size, 100):

@@ -346,4 +346,4 @@ def test_progress_counts_to_its_total(tmp_path):
         ledger.tiles.write(LEFT, [rectangle(10, 10, 120, 40)])
         ledger.tiles.write(RIGHT, [])
         merge_tiles(ledger, PLAN, PICTURE.read, no_answer, CONFIG, progress=lambda *step: seen.append(step))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4), (5, 5)]
+    assert seen == [(2, 2), (3, 3)]  # both tiles lie in one neighbourhood; then the fragment

@@ -66,6 +66,26 @@ def test_a_tile_with_content_is_told_by_its_pyramid_level(monkeypatch):
     assert all(box.x0 % 8 == box.y0 % 8 == box.x1 % 8 == box.y1 % 8 == 0 for box, _ in of_tiles)
 
 
+def test_without_a_pyramid_only_tiles_that_look_blank_in_the_middle_are_read_whole(monkeypatch):
+    seen = []
+    read = Plane.read_raw
+
+    def noted(plane, box, step=1):
+        seen.append(box)
+        return read(plane, box, step)
+
+    image = np.zeros((1024, 1024), np.uint8)
+    image[:512] = np.tile(squares(), (4, 8))
+    image[1000, 1000] = 90
+    monkeypatch.setattr(Plane, "read_raw", noted)
+    plan = plan_segment(image, tiny_model(), tiling=TilingConfig(core_px=256, halo_px=32, max_object_px=0))
+    tiles = plan.tiles.tiles
+    read_whole = {tile.index for tile in tiles if tile.read in seen}
+    assert read_whole == {tile.index for tile in tiles if tile.core.y0 >= 512}
+    assert plan.tiles.skipped == {tile.index for tile in tiles if not image[tile.read.slices].any()}
+    assert 0 < len(plan.tiles.skipped) < len(read_whole)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_reduced_view_never_shows_what_is_not_there(seed):
     rng = np.random.default_rng(seed)

@@ -130,6 +130,11 @@ def test_a_small_result_is_an_array_and_a_large_one_stays_lazy(model, tmp_path, 
     follow(output, Notes())
     (array,) = read_viewable(output)
     assert isinstance(array, np.ndarray)
+    assert array.dtype == np.uint16
+    monkeypatch.setattr("napari_sam.workflows.file_layers._MOST_OBJECTS_OF_16_BITS", int(array.max()) - 1)
+    (wide,) = read_viewable(output)
+    assert wide.dtype == np.uint32
+    np.testing.assert_array_equal(wide, array)
     monkeypatch.setattr("napari_sam.workflows.file_layers.IN_MEMORY_PX", 100)
     levels = read_viewable(output)
     assert not isinstance(levels[0], np.ndarray)

@@ -28,6 +28,7 @@ from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig, SegmentPaths, SegmentResult, plan_segment
 from napari_sam.workflows import segment as run_segment
+from napari_sam.workflows.places import place_text
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as AutomaticFlags
@@ -52,6 +53,7 @@ def segment(
     geojson: GeojsonFlag = None,
     overlay: OverlayFlag = None,
     report: Path | None = None,
+    run_folder: Path | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     restart: RestartFlag = False,
     automatic: AutomaticFlags = None,
@@ -65,13 +67,16 @@ def segment(
     Parameters
     ----------
     image
-        TIFF, OME-TIFF, SVS, GeoTIFF, PNG, JPEG, zarr or OME-Zarr.
+        TIFF, OME-TIFF, SVS, GeoTIFF, PNG, JPEG, zarr or OME-Zarr; zarr and OME-Zarr also by URL (s3://, https://).
     output
-        NAME.ome.zarr, or NAME.tif for images up to a gigapixel.
+        NAME.ome.zarr, also by URL (s3://BUCKET/NAME.ome.zarr), or NAME.tif for images up to a gigapixel.
     roi
         Keep only objects inside this region: a mask image or GeoJSON polygons.
     report
         Write counts, times and settings: NAME.json.
+    run_folder
+        Where the run records what is finished, seen by all workers; by default beside the output, and for an output by
+        URL in the current folder.
     dry_run
         Print the tile plan and the predicted memory, disk and time; write nothing.
     """
@@ -88,7 +93,7 @@ def segment(
         _print_plan(image, job)
         return 0
     paths = SegmentPaths(table=table, sa1b=sa1b, geojson=geojson, overlay=overlay, report=report)
-    return _run(image, output, {**job, "paths": paths, "restart": restart})
+    return _run(image, output, {**job, "paths": paths, "run_folder": run_folder, "restart": restart})
 
 
 def _run(image: str, output: Path, job: dict[str, Any]) -> int:
@@ -113,7 +118,7 @@ def _print_plan(image: str, job: dict[str, Any]) -> None:
     height, width = plan.plane.shape
     tiles = plan.tiles
     rows, columns = tiles.grid_shape
-    print(f"image     {image}: {width} x {height} pixels (width x height), {plan.plane.dtype}")
+    print(f"image     {plan.plane.source.name}: {width} x {height} pixels (width x height), {plan.plane.dtype}")
     print(f"model     {plan.model.name} on {plan.model.device}")
     fine = sum(tile.step == 1 for tile in tiles.kept)
     coarse = f" and {len(tiles.kept) - fine} at reduced resolution" if tiles.coarse else ""
@@ -127,7 +132,7 @@ def _print_plan(image: str, job: dict[str, Any]) -> None:
 def _print_result(result: SegmentResult, output: Path) -> None:
     report = result.report
     seconds = sum(report.seconds.values())
-    print(f"{report.objects} objects in {output} ({seconds:.1f} s, {report.seam_cuts} cut at seams)")
+    print(f"{report.objects} objects in {place_text(output)} ({seconds:.1f} s, {report.seam_cuts} cut at seams)")
     if report.tiles_failed:
         print(f"napari-sam: {len(report.tiles_failed)} of {report.tiles} tiles failed and are empty:", file=sys.stderr)
         for index, why in report.tiles_failed.items():

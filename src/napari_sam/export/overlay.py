@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from napari_sam.errors import ConfigError, OutputError
 from napari_sam.geometry import Box
 from napari_sam.tiling.functions import Progress
-from napari_sam.tiling.labels import PaintableObjects, iter_blocks, label_dtype, paint_labels
+from napari_sam.tiling.labels import PaintableObjects, label_dtype, paint_labels
+from napari_sam.tiling.multiscale import iter_blocks
 from napari_sam.tiling.writing import atomic_path
 
 _BLOCK_PX = 2048

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from napari_sam.errors import ConfigError, ImageError, OutputError
 from napari_sam.geometry import Box, Mask
 from napari_sam.tiling.functions import Progress
-from napari_sam.tiling.labels import PaintableObjects, check_pixel_size, iter_blocks, pixels_in
+from napari_sam.tiling.labels import PaintableObjects, check_pixel_size, pixels_in
+from napari_sam.tiling.multiscale import iter_blocks
 from napari_sam.tiling.objects import TABLE_DTYPES, ObjectTable
 from napari_sam.tiling.writing import atomic_path
 
@@ -258,13 +259,16 @@ def _typed(values: NDArray[Any], dtype: type | str) -> NDArray[Any]:
 def _write_parquet(columns: Columns, path: Path) -> None:
     pa, parquet = _pyarrow(path)
     parquet.write_table(
-        pa.table({name: _for_arrow(values) for name, values in columns.items()}), path, compression="zstd"
+        pa.table({name: _for_arrow(pa, values) for name, values in columns.items()}), path, compression="zstd"
     )
 
 
-def _for_arrow(values: NDArray[Any]) -> NDArray[Any] | list[str]:
-    # pyarrow takes numpy's fixed-width texts only as Python ones.
-    return values.tolist() if values.dtype.kind == "U" else values
+def _for_arrow(pa: Any, values: NDArray[Any]) -> Any:
+    if values.dtype.kind != "U":
+        return values
+    # pyarrow takes numpy's fixed-width texts only as Python ones, which take five times the memory.
+    parts = [values[start : start + _ROWS_AT_ONCE] for start in range(0, len(values), _ROWS_AT_ONCE)]
+    return pa.chunked_array([pa.array(part.tolist(), pa.string()) for part in parts], pa.string())
 
 
 def _read_parquet(path: Path) -> Columns:

@@ -15,13 +15,8 @@ from numpy.typing import NDArray
 from napari_sam.errors import OutputError
 from napari_sam.images.geo import GeoReference
 from napari_sam.tiling.functions import Progress
-from napari_sam.tiling.labels import (
-    PaintableObjects,
-    check_pixel_size,
-    iter_blocks,
-    label_dtype,
-    paint_labels,
-)
+from napari_sam.tiling.labels import PaintableObjects, check_pixel_size, label_dtype, paint_labels
+from napari_sam.tiling.multiscale import iter_blocks
 from napari_sam.tiling.writing import atomic_path
 
 TIFF_SUFFIXES = (".tif", ".tiff")

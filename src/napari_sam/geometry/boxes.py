@@ -87,7 +87,7 @@ class Box:
 
     def intersects(self, other: Box) -> bool:
         """Whether the two share at least one pixel."""
-        return not self.clipped(other).is_empty
+        return max(self.x0, other.x0) < min(self.x1, other.x1) and max(self.y0, other.y0) < min(self.y1, other.y1)
 
     def shifted(self, dx: int, dy: int) -> Box:
         return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)

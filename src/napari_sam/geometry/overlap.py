@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_sam.errors import ImageError, PromptError
 from napari_sam.geometry.boxes import Box, check_iou_thresh
 from napari_sam.geometry.masks import Mask
-from napari_sam.geometry.runs import Strips, shared_areas
+from napari_sam.geometry.runs import MaskRuns, Strips, shared_areas
 from napari_sam.geometry.suppression import survivors
 
 PAIRS_PER_CHUNK = 1 << 14
@@ -44,6 +44,11 @@ def mask_iou_window(a: Mask, b: Mask, window: Box) -> float:
     return float(_iou(shared, *strips.areas(2)[:, None])[0])
 
 
+def runs_of(masks: Sequence[Mask]) -> MaskRuns:
+    """The run lengths of many masks as columns."""
+    return MaskRuns.of([mask.rle for mask in masks], [mask.box for mask in masks])
+
+
 def intersection_areas(masks: Sequence[Mask], pairs: NDArray[np.intp]) -> NDArray[np.int64]:
     """Common pixels of each pair of `masks`.
 
@@ -64,11 +69,15 @@ def intersection_areas(masks: Sequence[Mask], pairs: NDArray[np.intp]) -> NDArra
         If the masks lie in frames of different size.
     """
     _check_one_frame(masks)
+    return shared_pixels(runs_of(masks), pairs)
+
+
+def shared_pixels(runs: MaskRuns, pairs: NDArray[np.intp]) -> NDArray[np.int64]:
+    """`intersection_areas` of masks that are columns already."""
     areas = np.zeros(len(pairs), dtype=np.int64)
-    boxes = _boxes_of(masks)
-    meet = np.flatnonzero(_box_overlap(boxes, pairs) > 0)
+    meet = np.flatnonzero(_box_overlap(runs.boxes, pairs) > 0)
     used, renumbered = np.unique(pairs[meet], return_inverse=True)
-    strips = Strips.of([masks[i].rle for i in used], [masks[i].box for i in used])
+    strips = runs.take(used).strips()
     renumbered = renumbered.reshape(-1, 2)
     for start in range(0, len(meet), PAIRS_PER_CHUNK):
         part = slice(start, start + PAIRS_PER_CHUNK)
@@ -78,8 +87,13 @@ def intersection_areas(masks: Sequence[Mask], pairs: NDArray[np.intp]) -> NDArra
 
 def mask_ious(masks: Sequence[Mask], pairs: NDArray[np.intp]) -> NDArray[np.float64]:
     """IoU of each pair of `masks`, (P,); arguments as for `intersection_areas`."""
-    areas = np.array([mask.area for mask in masks], dtype=np.int64)
-    return _iou(intersection_areas(masks, pairs), areas[pairs[:, 0]], areas[pairs[:, 1]])
+    _check_one_frame(masks)
+    return pair_ious(runs_of(masks), np.array([mask.area for mask in masks], dtype=np.int64), pairs)
+
+
+def pair_ious(runs: MaskRuns, areas: NDArray[np.int64], pairs: NDArray[np.intp]) -> NDArray[np.float64]:
+    """IoU of each pair of masks that are columns already, whose `areas` (N,) are known; shape (P,)."""
+    return _iou(shared_pixels(runs, pairs), areas[pairs[:, 0]], areas[pairs[:, 1]])
 
 
 def mask_iou_matrix(a: Sequence[Mask], b: Sequence[Mask]) -> NDArray[np.float64]:
@@ -118,24 +132,21 @@ def mask_nms(masks: Sequence[Mask], order: ArrayLike, iou_thresh: float) -> NDAr
         raise PromptError(
             f"order must name each of the {len(masks)} masks once, got {ranking.tolist()[:8]}; np.argsort does."
         )
-    ranked = [masks[i] for i in ranking]
-    boxes = _boxes_of(ranked)
+    _check_one_frame(masks)
+    ranked = runs_of([masks[i] for i in ranking])
+    boxes = ranked.boxes
     areas = np.array([mask.area for mask in masks], dtype=np.int64)[ranking]
 
     def in_conflict(pairs: NDArray[np.intp]) -> NDArray[np.bool_]:
         # Masks share no more pixels than their boxes do, nor than the smaller one has.
         a, b = areas[pairs[:, 0]], areas[pairs[:, 1]]
         close = _iou(np.minimum(_box_overlap(boxes, pairs), np.minimum(a, b)), a, b) > iou_thresh
-        close[close] = mask_ious(ranked, pairs[close]) > iou_thresh
+        close[close] = pair_ious(ranked, areas, pairs[close]) > iou_thresh
         return close
 
     # The boxes' own IoU bounds nothing: one stray pixel makes the box of a mask large.
     kept: NDArray[np.intp] = ranking[survivors(boxes.astype(np.float64), in_conflict, 0.0)]
     return kept
-
-
-def _boxes_of(masks: Sequence[Mask]) -> NDArray[np.int64]:
-    return np.array([mask.box_xyxy for mask in masks], dtype=np.int64).reshape(-1, 4)
 
 
 def _box_overlap(boxes: NDArray[np.int64], pairs: NDArray[np.intp]) -> NDArray[np.int64]:

@@ -15,6 +15,55 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MaskRuns:
+    """Run lengths of many masks of one frame as columns, so that no step in Python is taken for each."""
+
+    boxes: Ints
+    """(N, 4) XYXY."""
+    counts: NDArray[np.uint32]
+    """Run lengths inside the boxes, in the order of `Rle`, those of one mask after those of another."""
+    offsets: Ints
+    """(N + 1,): the run lengths of mask i are `counts[offsets[i]:offsets[i + 1]]`."""
+
+    @classmethod
+    def of(cls, rles: Sequence[Rle], boxes: Sequence[Box]) -> MaskRuns:
+        """The columns of masks given as the run lengths inside their boxes."""
+        counts = [rle.counts for rle in rles]
+        corners = [(box.x0, box.y0, box.x1, box.y1) for box in boxes]
+        return cls(
+            np.array(corners, dtype=np.int64).reshape(-1, 4),
+            np.concatenate([np.empty(0, dtype=np.uint32), *counts]),
+            np.cumsum([0, *map(len, counts)], dtype=np.int64),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[MaskRuns]) -> MaskRuns:
+        """The masks of all parts, one part after another."""
+        lengths = [np.diff(part.offsets) for part in parts]
+        return cls(
+            np.concatenate([np.empty((0, 4), dtype=np.int64), *(part.boxes for part in parts)]),
+            np.concatenate([np.empty(0, dtype=np.uint32), *(part.counts for part in parts)]),
+            np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *lengths])),
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, rows: NDArray[np.intp]) -> MaskRuns:
+        """Some of the masks, in the order of `rows`."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+        places = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return MaskRuns(self.boxes[rows], self.counts[places], offsets)
+
+    def strips(self) -> Strips:
+        """The pixels of all masks; the owner of a strip is the number of its mask."""
+        owner, start, stop = _inside_runs(self.counts, self.offsets)
+        x0, y0 = self.boxes[:, 0], self.boxes[:, 1]
+        return _cut_at_columns(owner, start, stop, (self.boxes[:, 3] - y0)[owner])._moved(x0, y0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Strips:
     """Vertical strips of pixels: rows `row0:row1` of one column each, sorted by mask, column and row.
 
@@ -30,11 +79,7 @@ class Strips:
     @classmethod
     def of(cls, rles: Sequence[Rle], boxes: Sequence[Box]) -> Strips:
         """Strips of masks given as the run lengths inside their boxes."""
-        if not rles:
-            return cls(*(np.empty(0, dtype=np.int64) for _ in range(4)))
-        owner, start, stop = _inside_runs([rle.counts for rle in rles])
-        height = np.array([rle.height for rle in rles], dtype=np.int64)[owner]
-        return _cut_at_columns(owner, start, stop, height)._moved(boxes)
+        return MaskRuns.of(rles, boxes).strips()
 
     @property
     def lengths(self) -> Ints:
@@ -55,10 +100,10 @@ class Strips:
         begin = (self.column - window.x0) * window.height - window.y0
         return begin + self.row0, begin + self.row1
 
-    def _moved(self, boxes: Sequence[Box]) -> Strips:
-        x0 = np.array([box.x0 for box in boxes], dtype=np.int64)[self.owner]
-        y0 = np.array([box.y0 for box in boxes], dtype=np.int64)[self.owner]
-        return Strips(self.owner, self.column + x0, self.row0 + y0, self.row1 + y0)
+    def _moved(self, x0: Ints, y0: Ints) -> Strips:
+        """They with the mask i moved by (x0[i], y0[i])."""
+        dy = y0[self.owner]
+        return Strips(self.owner, self.column + x0[self.owner], self.row0 + dy, self.row1 + dy)
 
 
 def shared_areas(strips: Strips, n: int, pairs: NDArray[np.intp]) -> Ints:
@@ -136,17 +181,16 @@ def _more_and_fewer_strips(n_strips: Ints, pairs: NDArray[np.intp]) -> tuple[NDA
     return np.where(swap, b, a), np.where(swap, a, b)
 
 
-def _inside_runs(counts: Sequence[NDArray[np.uint32]]) -> tuple[Ints, Ints, Ints]:
+def _inside_runs(counts: NDArray[np.uint32], offsets: Ints) -> tuple[Ints, Ints, Ints]:
     """Owner, start and stop of every run of ones, positions counted from the mask's own beginning."""
-    n_runs = np.array([len(c) for c in counts], dtype=np.int64)
-    lengths = np.concatenate(counts).astype(np.int64)
-    first = np.cumsum(n_runs) - n_runs
-    owner = np.repeat(np.arange(len(counts)), n_runs)
-    end = np.cumsum(lengths)
-    ends_before = np.concatenate([[0], end])[first]
-    stop = end - ends_before[owner]
-    inside = (np.arange(len(lengths)) - first[owner]) % 2 == 1
-    return owner[inside], (stop - lengths)[inside], stop[inside]
+    first, n_inside = offsets[:-1], np.diff(offsets) // 2
+    owner = np.repeat(np.arange(len(first)), n_inside)
+    ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+    # Every second run of a mask is one of ones.
+    begun = np.cumsum(n_inside) - n_inside
+    run = (first - 2 * begun)[owner] + 2 * np.arange(len(owner)) + 1
+    before = ends[first][owner]
+    return owner, ends[run] - before, ends[run + 1] - before
 
 
 def _cut_at_columns(owner: Ints, start: Ints, stop: Ints, height: Ints) -> Strips:

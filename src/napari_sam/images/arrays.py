@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError, NapariSamError
+from napari_sam.images.urls import without_credentials
 
 Key = tuple[int | slice, ...]
 
@@ -71,7 +72,8 @@ def array_identity(levels: Sequence[LazyArray]) -> dict[str, Any]:
         return identity | {"kind": "numpy", "sha256": _hash(first)}
     if hasattr(first, "dask"):
         return identity | {"kind": "dask", "name": str(getattr(first, "name", ""))}
-    return identity | {"kind": type(first).__name__, "store": str(getattr(first, "store_path", ""))}
+    store = without_credentials(str(getattr(first, "store_path", "")))
+    return identity | {"kind": type(first).__name__, "store": store}
 
 
 def _hash(array: NDArray[Any]) -> str:

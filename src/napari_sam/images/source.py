@@ -23,6 +23,7 @@ from napari_sam.images.ome_zarr import is_zarr, open_zarr
 from napari_sam.images.picture import JPEG_MAGIC, PNG_MAGIC, read_picture
 from napari_sam.images.plane import Plane
 from napari_sam.images.tiff import TIFF_MAGICS, open_tiff
+from napari_sam.images.urls import place_of
 
 SUPPORTED = "TIFF, OME-TIFF, slide pyramids (SVS), GeoTIFF, PNG, JPEG, zarr and OME-Zarr folders"
 _SAMPLE_NAMES = ("red", "green", "blue", "alpha")
@@ -162,8 +163,8 @@ def open_image(
     Parameters
     ----------
     path_or_array : path, array, or list of arrays
-        TIFF, OME-TIFF, slide pyramid, GeoTIFF, PNG, JPEG, zarr or OME-Zarr folder; a numpy, dask or zarr array; or the
-        levels of a pyramid, finest first.
+        TIFF, OME-TIFF, slide pyramid, GeoTIFF, PNG, JPEG, zarr or OME-Zarr folder; the URL (s3://, gs://, https://) of
+        zarr or OME-Zarr; a numpy, dask or zarr array; or the levels of a pyramid, finest first.
     axes : str, optional
         One letter an axis: T time, C channel, Z depth, Y row, X column, S sample of a colour pixel. None takes what the
         file says, or what the shape leaves no doubt about.
@@ -180,6 +181,8 @@ def open_image(
     ------
     ImageError
         If it does not exist, is damaged, of another format, or its axes, shape or pixels cannot be used.
+    ConfigError
+        If a URL has another protocol or credentials in it, or a package for it is not installed.
 
     Examples
     --------
@@ -189,8 +192,9 @@ def open_image(
     """
     is_file = isinstance(path_or_array, str | os.PathLike)
     if is_file:
-        path = Path(os.fspath(path_or_array)).expanduser()  # type: ignore[arg-type]
-        name, contents = str(path), _open_file(path, series)
+        place = place_of(path_or_array)  # type: ignore[arg-type]
+        name = str(place)
+        contents = _open_file(place, series) if isinstance(place, Path) else open_zarr(place, series)
     else:
         contents = _open_arrays(path_or_array)  # type: ignore[arg-type]
         name = f"this {contents.identity['kind']} array"
@@ -198,7 +202,8 @@ def open_image(
         contents = replace(contents, pixel_size_um=_checked_pixel_size(pixel_size_um))
     source = _checked_source(contents, name, axes)
     if is_file:
-        again = partial(open_image, str(path.resolve()), axes=axes, series=series, pixel_size_um=pixel_size_um)
+        where = str(place.resolve() if isinstance(place, Path) else place)
+        again = partial(open_image, where, axes=axes, series=series, pixel_size_um=pixel_size_um)
         return replace(source, reopen=again)
     return source
 

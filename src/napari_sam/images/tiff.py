@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import threading
 import weakref
-from collections import OrderedDict
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,6 +18,7 @@ from tifffile.zarr import ZarrTiffStore
 
 from napari_sam.errors import ImageError
 from napari_sam.images.arrays import Key, LazyArray, reason
+from napari_sam.images.cache import PieceCache
 from napari_sam.images.contents import Contents, file_identity, length_um, pixel_size
 from napari_sam.images.geo import GEO_TAGS, read_georeference
 from napari_sam.images.levels import is_reduction
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_CACHE_BYTES = 2**27
 _LARGEST_PIECE_BYTES = 2**31
 _DECODER_THREADS = 4
 _GDAL_NODATA = 42113
@@ -56,34 +54,6 @@ class ContiguousLevel:
     def __getitem__(self, key: Key) -> NDArray[Any]:
         pixels = np.memmap(self.path, self.stored_dtype, mode="r", offset=self.offset, shape=self.shape)
         return np.array(pixels[key], dtype=self.dtype)
-
-
-class PieceCache:
-    """The decoded tiles or strips used last, up to a number of bytes; shared by the levels of a file.
-
-    Tiles of a run overlap by their halos and strips are as wide as the image: without it each would be decoded often.
-    """
-
-    def __init__(self, limit_bytes: int = _CACHE_BYTES) -> None:
-        self._limit = limit_bytes
-        self._bytes = 0
-        self._pieces: OrderedDict[tuple[int, str], Buffer] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[int, str]) -> Buffer | None:
-        with self._lock:
-            if key in self._pieces:
-                self._pieces.move_to_end(key)
-            return self._pieces.get(key)
-
-    def put(self, key: tuple[int, str], piece: Buffer) -> None:
-        with self._lock:
-            if key in self._pieces or len(piece) > self._limit:
-                return
-            self._pieces[key] = piece
-            self._bytes += len(piece)
-            while self._bytes > self._limit:
-                self._bytes -= len(self._pieces.popitem(last=False)[1])
 
 
 class CachedTiffStore(ZarrTiffStore):

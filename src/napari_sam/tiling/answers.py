@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from napari_sam.errors import LedgerError, OutputError
-from napari_sam.geometry import Mask, Tile, intersection_area, mask_iou, mask_ious
+from napari_sam.geometry import Box, Mask, Tile, intersection_area, mask_iou, mask_ious
 from napari_sam.tiling.candidates import Candidates, Rows, greatest_iou
 from napari_sam.tiling.fragments import is_same_object, largest_first, may_be_same, reaches_core
+from napari_sam.tiling.places import GrowingPlaces
 from napari_sam.tiling.plan import TilingConfig
 from napari_sam.tiling.reprompt import Answer
 from napari_sam.tiling.store import MaskCache, StoredMasks, read_arrays, write_arrays
@@ -73,8 +74,8 @@ class AnswerStore:
 class Resolution:
     """What became of the fragments whose object no tile saw whole; rows of the candidates."""
 
-    whole: Rows
-    """Fragments whose answer is an object of its own."""
+    whole: Mapping[int, Box]
+    """Fragments whose answer is an object of its own, and the box of that."""
     fragments: Rows
     """Fragments that stay as they are, because no whole object could be had."""
     asked: int
@@ -95,13 +96,13 @@ class Resolver:
         config: TilingConfig,
     ) -> None:
         self._candidates = candidates
-        self._kept = kept
+        self._is_kept = np.zeros(len(candidates), dtype=np.bool_)
+        self._is_kept[kept] = True
         self._answers = answers
         self._ask = ask
         self._config = config
-        self._whole: list[int] = []
-        self._boxes: list[list[int]] = []
-        self._areas: list[int] = []
+        self._whole: dict[int, Box] = {}
+        self._places = GrowingPlaces()
         self._left: list[int] = []
         self._asked = 0
         self._failed: dict[str, str] = {}
@@ -124,51 +125,49 @@ class Resolver:
         if answer.mask is None:
             self._left.append(row)
         elif not self._is_duplicate(answer.mask):
-            self._whole.append(row)
-            self._boxes.append(answer.mask.box.as_xyxy().tolist())
-            self._areas.append(answer.mask.area)
+            self._whole[row] = answer.mask.box
+            self._places.add(row, answer.mask.box)
 
     def resolution(self) -> Resolution:
         """The state after the last fragment."""
-        left: list[int] = []
+        left = GrowingPlaces()
+        rows: list[int] = []
         for row in largest_first(self._candidates, np.array(self._left, dtype=np.intp)).tolist():
             fragment = self._candidates.mask(row)
             # A later answer may have brought this object out whole, and a larger fragment may show all that this one
             # does.
             if not self._is_known(row, fragment) and not self._shows_no_more(row, fragment, left):
-                left.append(row)
-        return Resolution(
-            np.array(self._whole, dtype=np.intp), np.array(left, dtype=np.intp), self._asked, self._failed
-        )
+                left.add(row, fragment.box)
+                rows.append(row)
+        return Resolution(self._whole, np.array(rows, dtype=np.intp), self._asked, self._failed)
 
     def _is_known(self, row: int, fragment: Mask) -> bool:
         """Whether an object that came out whole is the one this fragment belongs to."""
-        if not self._whole:
-            return False
         tile = self._tile(row)
-        near = may_be_same(self._candidates.boxes[row], fragment.area, np.array(self._boxes), self._config)
-        found = (self._answers.mask(self._candidates.key(self._whole[i])) for i in np.flatnonzero(near))
+        near = self._places.meeting(fragment.box)
+        boxes = np.array([self._whole[other].as_xyxy() for other in near], dtype=np.int64).reshape(-1, 4)
+        may_be = may_be_same(self._candidates.boxes[row], fragment.area, boxes, self._config)
+        found = (self.answer(near[i]) for i in np.flatnonzero(may_be).tolist())
         return any(is_same_object(fragment, whole, tile, self._config) for whole in found)
 
     def _is_duplicate(self, mask: Mask) -> bool:
         """Whether an object that is kept already is this one: the one from a tile was seen at full resolution."""
         thresh = self._config.merge_iou_thresh
-        box, area = mask.box.as_xyxy(), np.array(mask.area)
-        boxes, areas = self._candidates.boxes[self._kept], self._candidates.areas[self._kept]
-        near = self._kept[greatest_iou(boxes, areas, box, area) > thresh]
-        others = [self._candidates.mask(int(row)) for row in near]
-        if self._whole:
-            near_whole = greatest_iou(np.array(self._boxes), np.array(self._areas), box, area) > thresh
-            others += [self._answers.mask(self._candidates.key(self._whole[i])) for i in np.flatnonzero(near_whole)]
+        rows = self._candidates.uncut_near(mask.box)
+        rows = rows[self._is_kept[rows]]
+        boxes, areas = self._candidates.boxes[rows], self._candidates.areas[rows]
+        rows = rows[greatest_iou(boxes, areas, mask.box.as_xyxy(), np.array(mask.area)) > thresh]
+        others = [self._candidates.mask(row) for row in rows.tolist()]
+        others += [self.answer(row) for row in self._places.meeting(mask.box)]
         pairs = np.stack([np.zeros(len(others), dtype=np.intp), np.arange(1, len(others) + 1)], axis=1)
         return bool((mask_ious([mask, *others], pairs) > thresh).any())
 
-    def _shows_no_more(self, row: int, fragment: Mask, larger: list[int]) -> bool:
+    def _shows_no_more(self, row: int, fragment: Mask, larger: GrowingPlaces) -> bool:
         """Whether a larger fragment of another tile is this one, or covers most of it where its own tile does not
         answer."""
         candidates = self._candidates
         tile = self._tile(row)
-        rows = np.array(larger, dtype=np.intp)
+        rows = np.array(larger.meeting(fragment.box), dtype=np.intp)
         rows = rows[candidates.tile[rows] != tile.index]
         rows = rows[may_be_same(candidates.boxes[row], fragment.area, candidates.boxes[rows], self._config)]
         others = [candidates.mask(int(other)) for other in rows]
@@ -176,6 +175,10 @@ class Resolver:
             return True
         most = self._config.fragment_cover_thresh * fragment.area
         return not reaches_core(fragment, tile) and any(intersection_area(fragment, other) > most for other in others)
+
+    def answer(self, row: int) -> Mask:
+        """The whole object that came out for a fragment."""
+        return self._answers.mask(self._candidates.key(row))
 
     def _tile(self, row: int) -> Tile:
         return self._candidates.plan.tiles[int(self._candidates.tile[row])]

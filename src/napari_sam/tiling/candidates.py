@@ -2,87 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.geometry import Box, Mask, Tile, mask_ious
-from napari_sam.geometry.suppression import keep_best
-from napari_sam.tiling.plan import TilePlan, TilingConfig
-from napari_sam.tiling.store import MaskCache, TileStore
+from napari_sam.geometry import Box, Mask, Tile
+from napari_sam.geometry.overlap import pair_ious
+from napari_sam.geometry.runs import MaskRuns
+from napari_sam.tiling.plan import TilePlan
+from napari_sam.tiling.store import MaskCache, gathered
 
 Rows = NDArray[np.intp]
+Corners = NDArray[np.int32] | NDArray[np.int64]
+_EMPTY: dict[str, NDArray[Any]] = {
+    "boxes": np.empty((0, 4), np.int64),
+    "areas": np.empty(0, np.int64),
+    "centroids_xy": np.empty((0, 2)),
+    "predicted_iou": np.empty(0),
+    "stability_score": np.empty(0),
+    "prompts": np.empty(0, np.str_),
+}
+"""The columns of a mask file that are kept, of no mask."""
+_COLUMNS = ("boxes", "areas", "centroids_xy", "predicted_iou", "stability_score", "tile", "is_cut", "is_owned")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
     """The masks of finished tiles, in the order of tiles and of the masks in them; their run lengths stay on the disk.
 
-    Either of the fine tiles or of the coarse ones.
+    Either of the fine tiles or of the coarse ones, of the whole image or of a part of it. Some 64 bytes a mask.
     """
 
     plan: TilePlan
     masks: MaskCache[int]
-    boxes: NDArray[np.int64]
+    boxes: Corners
     """(N, 4) XYXY, whole-image pixels."""
     areas: NDArray[np.int64]
+    centroids_xy: NDArray[np.float64]
+    """(N, 2)."""
     predicted_iou: NDArray[np.float64]
-    tile: NDArray[np.int64]
-    index: NDArray[np.int64]
-    """Number of the mask in its tile's file."""
+    stability_score: NDArray[np.float64]
+    prompt: NDArray[np.int16]
+    """Number of the prompt's name in `prompt_names`."""
+    prompt_names: tuple[str, ...]
+    tile: NDArray[np.int32]
+    """Ascending."""
     is_cut: NDArray[np.bool_]
     """Whether it ends at an edge of what its tile read that is not the image's edge: it may go on there."""
-    first: NDArray[np.int64]
-    """(tiles + 1,): the rows of tile t are first[t]:first[t + 1]."""
+    is_owned: NDArray[np.bool_]
+    """Whether the centre of its box lies in the core of its tile."""
     finished: frozenset[int]
     """The tiles that were segmented, by index."""
 
     @classmethod
-    def read(cls, store: TileStore, plan: TilePlan, finished: list[int], edge_tolerance_px: int) -> Candidates:
-        """The records of the finished tiles."""
-        n_masks = np.zeros(len(plan.tiles) + 1, dtype=np.int64)
-        boxes, areas, ious = [np.empty((0, 4), np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float64)]
-        cuts = [np.empty(0, np.bool_)]
-        for tile in (plan.tiles[index] for index in finished):
-            stored = store.read_columns(tile.index, ("boxes", "areas", "predicted_iou"))
-            n_masks[tile.index + 1] = len(stored["areas"])
-            boxes.append(stored["boxes"])
-            areas.append(stored["areas"])
-            ious.append(stored["predicted_iou"])
-            cuts.append(_cut_by(tile.read, stored["boxes"], plan.image_size, edge_tolerance_px * tile.step))
-        first = np.cumsum(n_masks)
-        tiles = np.repeat(np.arange(len(plan.tiles)), n_masks[1:])
+    def read(
+        cls, masks: MaskCache[int], plan: TilePlan, tiles: Sequence[Tile], finished: frozenset[int], tolerance_px: int
+    ) -> Candidates:
+        """The records of those of `tiles`, which are in the order of their indices, that are finished."""
+        there = [tile for tile in tiles if tile.index in finished]
+        columns: dict[str, list[Any]] = {name: [empty] for name, empty in _EMPTY.items()}
+        cut = [np.empty(0, dtype=np.bool_)]
+        for tile in there:
+            stored = masks.get(tile.index)
+            for name, parts in columns.items():
+                parts.append(getattr(stored, name))
+            cut.append(_cut_by(tile.read, stored.boxes, plan.image_size, tolerance_px * tile.step))
+        joined: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
+        numbers = np.array([tile.index for tile in there], dtype=np.int32)
+        tile_of = np.repeat(numbers, [len(part) for part in cut[1:]])
+        boxes = joined.pop("boxes")
+        names, prompt = np.unique(joined.pop("prompts"), return_inverse=True)
         return cls(
             plan=plan,
-            masks=MaskCache(store.read),
-            boxes=np.concatenate(boxes),
-            areas=np.concatenate(areas),
-            predicted_iou=np.concatenate(ious),
-            tile=tiles,
-            index=np.arange(first[-1]) - first[tiles],
-            is_cut=np.concatenate(cuts),
-            first=first,
-            finished=frozenset(finished),
+            masks=masks,
+            boxes=boxes.astype(np.int32 if max(plan.image_size) <= np.iinfo(np.int32).max else np.int64),
+            prompt=prompt.astype(np.int16),
+            prompt_names=tuple(names.tolist()),
+            tile=tile_of,
+            is_cut=np.concatenate(cut),
+            is_owned=plan.owner_of(boxes) == tile_of,
+            finished=finished,
+            **joined,
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        """Those of all parts, of which there is at least one, sorted by tile."""
+        names = sorted({name for part in parts for name in part.prompt_names})
+        recoded = [np.searchsorted(names, part.prompt_names).astype(np.int16)[part.prompt] for part in parts]
+        order = np.argsort(np.concatenate([part.tile for part in parts]), kind="stable")
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts])[order] for name in _COLUMNS
+        }
+        prompt = np.concatenate(recoded)[order]
+        return replace(parts[0], **columns, prompt=prompt, prompt_names=tuple(names))
 
     def __len__(self) -> int:
         return len(self.areas)
 
     def mask(self, row: int) -> Mask:
         """One mask, in the frame of the whole image."""
-        return self.masks.get(int(self.tile[row])).mask(int(self.index[row]))
+        tile, index = self.key(row)
+        return self.masks.get(tile).mask(index)
+
+    def runs(self, rows: Rows) -> MaskRuns:
+        """The run lengths of some masks, in the order of `rows`."""
+        return gathered(self.masks, self.tile[rows], self.index_of(rows))
 
     def key(self, row: int) -> tuple[int, int]:
         """(tile, number in it) of one mask."""
-        return int(self.tile[row]), int(self.index[row])
+        return int(self.tile[row]), int(self.index_of(np.array([row]))[0])
+
+    def index_of(self, rows: Rows) -> Rows:
+        """Numbers of masks in their tiles' files."""
+        index: Rows = rows - np.searchsorted(self.tile, self.tile[rows], side="left")
+        return index
+
+    def row_of(self, tile: NDArray[np.int32], index: Rows) -> Rows:
+        """The rows of the masks `index[i]` of the tiles `tile[i]`."""
+        rows: Rows = np.searchsorted(self.tile, tile, side="left") + index
+        return rows
 
     def rows_of(self, tile: Tile, *, cut: bool) -> Rows:
         """Rows of the cut or of the uncut masks of one tile."""
-        start, stop = self.first[tile.index], self.first[tile.index + 1]
+        start, stop = np.searchsorted(self.tile, np.array([tile.index, tile.index + 1], dtype=np.int32))
         rows: Rows = np.flatnonzero(self.is_cut[start:stop] == cut) + start
         return rows
+
+    def uncut_near(self, box: Box) -> Rows:
+        """Rows of the uncut masks of fine tiles whose box shares a pixel with `box`."""
+        corners = box.as_xyxy()
+        near = [np.empty(0, dtype=np.intp)]
+        for tile in self.plan.tiles_reading(box):
+            rows = self.rows_of(tile, cut=False)
+            near.append(rows[overlaps(self.boxes[rows], corners) > 0])
+        return np.concatenate(near)
+
+    def of_tiles(self, tiles: Sequence[Tile]) -> Candidates:
+        """Those of some tiles alone."""
+        rows = np.flatnonzero(np.isin(self.tile, [tile.index for tile in tiles]))
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in (*_COLUMNS, "prompt")}
+        return replace(self, **columns)
 
     def total_order(self, rows: Rows) -> Rows:
         """`rows`, best first: those of the tile that owns their box's centre, then by predicted IoU, tile and index.
@@ -90,48 +153,42 @@ class Candidates:
         No two masks are equal in it, so what is decided by it does not depend on the order in which tiles were
         finished.
         """
-        owned = self.plan.owner_of(self.boxes[rows]) == self.tile[rows]
-        order = np.lexsort((self.index[rows], self.tile[rows], -self.predicted_iou[rows], ~owned))
-        best_first: Rows = rows[order]
+        # Rows come in the order of tile and index.
+        best_first: Rows = rows[np.lexsort((rows, -self.predicted_iou[rows], ~self.is_owned[rows]))]
         return best_first
 
 
-def reduce_duplicates(candidates: Candidates, config: TilingConfig, on_tile: Callable[[], None]) -> Rows:
-    """Rows of the uncut masks that stay: of masks of different tiles that are the same object, the best one.
+def conflicts_of(candidates: Candidates, tile: Tile, thresh: float) -> Rows:
+    """Pairs of rows, (P, 2): uncut masks of one tile and of later ones that are the same object.
 
-    Two masks are the same object if their mask IoU is above `merge_iou_thresh`. Masks of one tile are never compared:
-    what a tile tells apart stays apart, so nested objects stay. A mask goes only for a better one that itself stays.
+    Two masks are the same object if their mask IoU is above `thresh`. Masks of one tile are never compared: what a tile
+    tells apart stays apart, so nested objects stay.
     """
-    best_first = candidates.total_order(np.flatnonzero(~candidates.is_cut))
-    rank = np.empty(len(candidates), dtype=np.intp)
-    rank[best_first] = np.arange(len(best_first))
-    conflicts = [np.empty((0, 2), dtype=np.intp)]
-    for tile in candidates.plan.fine:
-        mine = candidates.rows_of(tile, cut=False)
-        for other in candidates.plan.tiles_reading(tile.read) if len(mine) else []:
-            if other.index > tile.index:
-                pairs = _may_be_same(candidates, mine, candidates.rows_of(other, cut=False), config.merge_iou_thresh)
-                conflicts.append(pairs[ious_of(candidates, pairs) > config.merge_iou_thresh])
-        on_tile()
-    kept: Rows = np.sort(best_first[keep_best(len(best_first), rank[np.concatenate(conflicts)])])
-    return kept
+    mine = candidates.rows_of(tile, cut=False)
+    later = [other for other in candidates.plan.tiles_reading(tile.read) if other.index > tile.index]
+    theirs = [candidates.rows_of(other, cut=False) for other in later if len(mine)]
+    found = [np.empty((0, 2), dtype=np.intp), *(_may_be_same(candidates, mine, rows, thresh) for rows in theirs)]
+    pairs = np.concatenate(found)
+    conflicts: Rows = pairs[ious_of(candidates, pairs) > thresh]
+    return conflicts
 
 
 def ious_of(candidates: Candidates, pairs: Rows) -> NDArray[np.float64]:
     """Mask IoU of each pair of rows, from the run lengths."""
     used, renumbered = np.unique(pairs, return_inverse=True)
-    return mask_ious([candidates.mask(int(row)) for row in used], renumbered.reshape(-1, 2))
+    return pair_ious(candidates.runs(used), candidates.areas[used], renumbered.reshape(-1, 2))
 
 
-def overlaps(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+def overlaps(a: Corners, b: Corners) -> NDArray[np.int64]:
     """Pixels that boxes `a` (..., 4) and `b` (..., 4) have in common: masks inside them share no more."""
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared: NDArray[np.int64] = np.prod(np.maximum(sides, 0), axis=-1)
+    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
+    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
+    shared: NDArray[np.int64] = np.maximum(width, 0).astype(np.int64) * np.maximum(height, 0)
     return shared
 
 
 def greatest_iou(
-    boxes: NDArray[np.int64], areas: NDArray[np.int64], other_boxes: NDArray[np.int64], other_areas: NDArray[np.int64]
+    boxes: Corners, areas: NDArray[np.int64], other_boxes: Corners, other_areas: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """The largest IoU masks of these boxes and areas can have: they share no more than their boxes do, nor than the
     smaller has.
@@ -151,7 +208,7 @@ def _may_be_same(candidates: Candidates, mine: Rows, theirs: Rows, thresh: float
     return np.stack([mine[first], theirs[second]], axis=1)
 
 
-def _near(boxes: NDArray[np.int64], rows: Rows, others: Rows) -> Rows:
+def _near(boxes: Corners, rows: Rows, others: Rows) -> Rows:
     """Those of `rows` that meet the box around all of `others`: far fewer pairs are left to look at."""
     if not len(others):
         return rows[:0]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_sam.geometry import Mask, Tile, intersection_area, mask_iou_window
-from napari_sam.tiling.candidates import Candidates, Rows, overlaps
+from napari_sam.geometry import Box, Mask, Tile, intersection_area, mask_iou_window
+from napari_sam.tiling.candidates import Candidates, Corners, Rows, overlaps
 from napari_sam.tiling.plan import TilingConfig
 
 
@@ -47,52 +45,52 @@ def reaches_core(fragment: Mask, tile: Tile) -> bool:
     return not part.is_empty and bool(fragment.window(part).any())
 
 
-def unseen_fragments(candidates: Candidates, config: TilingConfig, on_tile: Callable[[], None]) -> Rows:
-    """Rows of the cut masks whose object no other tile saw uncut, largest first; among equals by tile and index.
+def unseen_rows(candidates: Candidates, tile: Tile, config: TilingConfig) -> Rows:
+    """Rows of the masks cut by the edge of `tile` whose object no other tile saw uncut.
 
     A cut mask without a pixel in its tile's core is none of them: every one of its pixels lies in the core of a tile
     that sees more around it, and that tile's own mask, cut or not, speaks for the object; if it has none, there is no
     object. Only where such a tile failed does the fragment speak for it.
     """
-    left = [np.empty(0, dtype=np.intp)]
-    for tile in candidates.plan.fine:
-        rows = candidates.rows_of(tile, cut=True)
-        left.append(np.array([row for row in rows.tolist() if not _is_settled(candidates, row, tile, config)], np.intp))
-        on_tile()
-    return largest_first(candidates, np.concatenate(left))
+    rows = candidates.rows_of(tile, cut=True)
+    in_core = np.zeros(len(rows), dtype=np.bool_)
+    in_core[candidates.runs(rows).strips().clipped(tile.core).owner] = True
+    all_answer = _is_answered_for(candidates, tile.read)
+    left = [
+        row
+        for row, reaches in zip(rows.tolist(), in_core.tolist(), strict=True)
+        if (reaches or not (all_answer or _is_answered_for(candidates, _box_of(candidates, row))))
+        and not _is_seen(candidates, row, tile, config)
+    ]
+    return np.array(left, dtype=np.intp)
 
 
 def largest_first(candidates: Candidates, rows: Rows) -> Rows:
     """`rows` by falling area, then tile and index."""
-    order = np.lexsort((candidates.index[rows], candidates.tile[rows], -candidates.areas[rows]))
-    ordered: Rows = rows[order]
+    ordered: Rows = rows[np.lexsort((rows, -candidates.areas[rows]))]
     return ordered
 
 
-def may_be_same(
-    fragment_box: NDArray[np.int64], fragment_area: int, boxes: NDArray[np.int64], config: TilingConfig
-) -> NDArray[np.bool_]:
+def may_be_same(fragment_box: Corners, fragment_area: int, boxes: Corners, config: TilingConfig) -> NDArray[np.bool_]:
     """Whether masks in `boxes` (N, 4) can share enough pixels with the fragment for `is_same_object`."""
     needed = min(config.merge_iou_thresh, config.fragment_cover_thresh) * fragment_area
     enough: NDArray[np.bool_] = overlaps(boxes, fragment_box) > needed
     return enough
 
 
-def _is_settled(candidates: Candidates, row: int, tile: Tile, config: TilingConfig) -> bool:
-    fragment = candidates.mask(row)
-    if not reaches_core(fragment, tile) and _is_answered_for(candidates, fragment):
-        return True
-    return _is_seen(candidates, fragment, row, tile, config)
-
-
-def _is_answered_for(candidates: Candidates, fragment: Mask) -> bool:
-    """Whether every tile whose core the fragment may lie in was segmented, or skipped for there is nothing in it."""
+def _is_answered_for(candidates: Candidates, box: Box) -> bool:
+    """Whether every tile whose core has a part of the box was segmented, or skipped for there is nothing in it."""
     plan = candidates.plan
-    owners = [tile.index for tile in plan.tiles_reading(fragment.box) if tile.core.intersects(fragment.box)]
+    owners = [tile.index for tile in plan.tiles_reading(box) if tile.core.intersects(box)]
     return all(index in candidates.finished or index in plan.skipped for index in owners)
 
 
-def _is_seen(candidates: Candidates, fragment: Mask, row: int, tile: Tile, config: TilingConfig) -> bool:
+def _box_of(candidates: Candidates, row: int) -> Box:
+    return Box(*candidates.boxes[row].tolist())
+
+
+def _is_seen(candidates: Candidates, row: int, tile: Tile, config: TilingConfig) -> bool:
+    fragment = candidates.mask(row)
     others = [other for other in candidates.plan.tiles_reading(fragment.box) if other.index != tile.index]
     for other in others:
         rows = candidates.rows_of(other, cut=False)

@@ -10,6 +10,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,19 +21,21 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import ConfigError, OutputError
 from napari_sam.geometry import Box, Mask
-from napari_sam.geometry.runs import Strips
+from napari_sam.geometry.overlap import runs_of
+from napari_sam.geometry.runs import MaskRuns, Strips, draw
+from napari_sam.geometry.suppression import chunks_by_total
+from napari_sam.images.urls import RemotePath, place_of
 from napari_sam.tiling.functions import Progress
-from napari_sam.tiling.multiscale import create_level, label_metadata, level_sizes
-from napari_sam.tiling.objects import ObjectTable
+from napari_sam.tiling.multiscale import MARKER, OWN_KEY, create_level, label_metadata, level_sizes
+from napari_sam.tiling.objects import MergedObjects, ObjectTable
+from napari_sam.tiling.pyramid import fill_levels
+from napari_sam.tiling.remote_labels import check_remote_labels, new_remote_labels
 from napari_sam.tiling.writing import flush_to_disk, output_errors
 
 LabelArray = NDArray[np.uint32] | NDArray[np.uint64]
 
-_SMALL_AREA_PX = 1 << 14
-_SMALL_AT_ONCE = 1 << 7
-"""Masks painted in one go, of at most so many box pixels each: some 50 MB of indices."""
-_MARKER = "napari-sam-writing"
-_OWN_KEY = "napari_sam"
+_PIXELS_AT_ONCE = 1 << 18
+"""Of the boxes of masks painted in one go: some 10 MB of indices."""
 
 
 class PaintableObjects(Protocol):
@@ -75,26 +79,30 @@ def paint_labels(objects: PaintableObjects, box: Box, dtype: np.dtype[Any] | typ
     ndarray of shape (box.height, box.width)
     """
     canvas = np.zeros((box.height, box.width), dtype)
-    small: list[tuple[int, Mask]] = []
-    for label, mask in objects.masks_in(box):
-        part = mask.box.clipped(box)
-        if part.area <= _SMALL_AREA_PX:
-            small.append((label, mask))
-        if part.area > _SMALL_AREA_PX or len(small) == _SMALL_AT_ONCE:
-            _paint_small(canvas, box, small)
-            small = []
-        if part.area > _SMALL_AREA_PX:
-            canvas[part.shifted(-box.x0, -box.y0).slices][mask.window(part)] = label
-    _paint_small(canvas, box, small)
+    labels, runs = _runs_in(objects, box)
+    parts = np.concatenate(
+        [np.maximum(runs.boxes[:, :2], [box.x0, box.y0]), np.minimum(runs.boxes[:, 2:], [box.x1, box.y1])], axis=1
+    )
+    areas = np.maximum(parts[:, 2:] - parts[:, :2], 0).prod(axis=1)
+    for some in chunks_by_total(areas, _PIXELS_AT_ONCE):
+        batch = runs.take(np.arange(some.start, some.stop))
+        if areas[some].sum() > _PIXELS_AT_ONCE:  # a single one
+            part = Box(*parts[some.start].tolist())
+            canvas[part.shifted(-box.x0, -box.y0).slices][draw(batch.strips(), part)] = labels[some.start]
+        else:
+            owner, pixels = _pixels_of(batch.strips(), box)
+            # Where an index comes twice numpy keeps the last value: the mask painted later.
+            canvas.reshape(-1)[pixels] = labels[some].astype(dtype)[owner]
     return canvas
 
 
-def _paint_small(canvas: LabelArray, box: Box, masks: list[tuple[int, Mask]]) -> None:
-    """Paint many small masks in order, without a step in Python for each."""
-    owner, pixels = pixels_in([mask for _, mask in masks], box)
-    labels = np.array([label for label, _ in masks], dtype=canvas.dtype)
-    # Where an index comes twice numpy keeps the last value: the mask painted later.
-    canvas.reshape(-1)[pixels] = labels[owner]
+def _runs_in(objects: PaintableObjects, box: Box) -> tuple[NDArray[np.uint64], MaskRuns]:
+    """Labels and run lengths of the objects that meet a box, in painting order."""
+    if isinstance(objects, MergedObjects):  # without a step in Python for each
+        rows = objects.rows_in(box)
+        return objects.table.label[rows], objects.runs(rows)
+    found = objects.masks_in(box)
+    return np.array([label for label, _ in found], dtype=np.uint64), runs_of([mask for _, mask in found])
 
 
 def pixels_in(masks: Sequence[Mask], box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -102,43 +110,41 @@ def pixels_in(masks: Sequence[Mask], box: Box) -> tuple[NDArray[np.int64], NDArr
 
     Takes 16 bytes a pixel: meant for many small masks at once.
     """
-    strips = Strips.of([mask.rle for mask in masks], [mask.box for mask in masks]).clipped(box)
+    return _pixels_of(runs_of(masks).strips(), box)
+
+
+def _pixels_of(strips: Strips, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    strips = strips.clipped(box)
     lengths = strips.lengths
     first = (strips.row0 - box.y0 - (np.cumsum(lengths) - lengths)) * box.width + strips.column - box.x0
     pixels = np.repeat(first, lengths) + np.arange(lengths.sum()) * box.width
     return np.repeat(strips.owner, lengths), pixels
 
 
-def iter_blocks(image_size: tuple[int, int], block_px: int | tuple[int, int]) -> Iterator[Box]:
-    """Boxes that cover an image (H, W) once, row by row; those at the right and lower border may be smaller."""
-    (height, width), (rows, columns) = image_size, block_px if isinstance(block_px, tuple) else (block_px, block_px)
-    for y0 in range(0, height, rows):
-        for x0 in range(0, width, columns):
-            yield Box(x0, y0, min(x0 + columns, width), min(y0 + rows, height))
-
-
 def write_labels(
     objects: PaintableObjects,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | RemotePath,
     *,
     chunk_px: int = 512,
     shard_px: int = 2048,
     pixel_size_um: tuple[float, float] | None = None,
     overwrite: bool = False,
+    workers: int = 1,
     progress: Progress | None = None,
-) -> Path:
+) -> Path | RemotePath:
     """Write the label image as OME-Zarr 0.5: the root group is the multiscale label image, "0" its full resolution.
 
     Level k holds exactly the labels of full-resolution pixels (2^k row, 2^k column): labels are sampled, never
     averaged. Levels follow until both sides are at most 512 pixels. The same objects give the same bytes. At most
     a few shards are in memory. Everything is written to `path` + ".partial" and renamed at the end; after an
-    error that folder is removed, and what a killed run left there is removed by the next one.
+    error that folder is removed, and what a killed run left there is removed by the next one. At a URL there is no
+    renaming: the metadata that make it an image are written last, see :func:`new_remote_labels`.
 
     Parameters
     ----------
     objects : PaintableObjects
         Overlaps are flattened as :func:`paint_labels` says.
-    path : path
+    path : path or URL
         The folder to make, usually NAME.ome.zarr; missing parent folders are made too.
     chunk_px, shard_px : int
         Side of what a reader loads at once, and of one file. Even; `shard_px` a multiple of `chunk_px`.
@@ -146,6 +152,8 @@ def write_labels(
         (y, x) size of a pixel in micrometres; without it the axes carry no unit.
     overwrite : bool
         Replace label images this package wrote before. Anything else at `path` is never touched.
+    workers : int
+        Threads that paint and write, a shard each at a time. Their number does not change a byte.
     progress : callable, optional
         Called with (shards done, shards in all), all levels together.
 
@@ -163,31 +171,47 @@ def write_labels(
     """
     _check_layout(chunk_px, shard_px)
     check_pixel_size(pixel_size_um)
-    target = Path(path)
+    target = place_of(path)
     check_labels_path(target, overwrite=overwrite)
+    with new_remote_labels(target) if isinstance(target, RemotePath) else _new_folder(target) as folder:
+        root = zarr.open_group(folder, mode="a", zarr_format=3)
+        levels = _create_levels(objects, root, chunk_px, shard_px)
+        fill_levels(levels, partial(paint_labels, objects, dtype=levels[0].dtype), workers, progress)
+        # Last, so that nobody takes an unfinished folder for an image.
+        ome = label_metadata(len(levels), target.name, pixel_size_um)
+        root.attrs.update({"ome": ome, OWN_KEY: {"objects": len(objects.table.label)}})
+    return target
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `target` when the block ends well, and is removed otherwise."""
     partial = target.with_name(f"{target.name}.partial")
     with output_errors(target):
         try:
             _start(partial)
-            levels = _create_levels(objects, partial, target.name, chunk_px, shard_px, pixel_size_um)
-            _fill_levels(objects, levels, progress)
+            yield partial
             _publish(partial, target)
         except BaseException:
             # A half-written image may be what fills the disk.
             shutil.rmtree(partial, ignore_errors=True)
             raise
-    return target
 
 
-def check_labels_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Refuse a path :func:`write_labels` would refuse; to be asked before a long run.
+def check_labels_path(path: str | os.PathLike[str] | RemotePath, *, overwrite: bool = False) -> None:
+    """Refuse a path or URL :func:`write_labels` would refuse; to be asked before a long run.
 
     Raises
     ------
     OutputError
-        If there is a file, a folder of someone else, or our own labels and `overwrite` is not set.
+        If there is a file, a folder of someone else, or our own labels and `overwrite` is not set; if a URL cannot be
+        written to.
     """
-    for place in (Path(path), Path(f"{path}.partial"), Path(f"{path}.old")):
+    target = place_of(path)
+    if isinstance(target, RemotePath):
+        check_remote_labels(target, overwrite=overwrite)
+        return
+    for place in (target, target.with_name(f"{target.name}.partial"), target.with_name(f"{target.name}.old")):
         with output_errors(place):
             exists, ours = place.exists(), is_own_labels(place)
         if exists and not ours:
@@ -195,8 +219,10 @@ def check_labels_path(path: str | os.PathLike[str], *, overwrite: bool = False) 
                 f"{place} exists and was not written by napari-sam, so it is not replaced; "
                 "choose another output name, or move it away."
             )
-    if Path(path).exists() and not overwrite and any(Path(path).iterdir()):
-        raise OutputError(f"{path} already holds labels; choose another output name, or ask for it to be overwritten.")
+    if target.exists() and not overwrite and any(target.iterdir()):
+        raise OutputError(
+            f"{target} already holds labels; choose another output name, or ask for it to be overwritten."
+        )
 
 
 def is_own_labels(path: str | os.PathLike[str]) -> bool:
@@ -204,13 +230,13 @@ def is_own_labels(path: str | os.PathLike[str]) -> bool:
     folder = Path(path)
     if not folder.is_dir():
         return False
-    if (folder / _MARKER).is_file() or not any(folder.iterdir()):
+    if (folder / MARKER).is_file() or not any(folder.iterdir()):
         return True
     try:
         attributes = json.loads((folder / "zarr.json").read_text("utf-8"))["attributes"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return isinstance(attributes, dict) and _OWN_KEY in attributes
+    return isinstance(attributes, dict) and OWN_KEY in attributes
 
 
 def check_pixel_size(pixel_size_um: tuple[float, float] | None) -> None:
@@ -238,12 +264,12 @@ def _start(partial: Path) -> None:
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    (partial / _MARKER).write_text("napari-sam is writing labels here, or was killed while doing so.\n", "utf-8")
+    (partial / MARKER).write_text("napari-sam is writing labels here, or was killed while doing so.\n", "utf-8")
 
 
 def _publish(partial: Path, target: Path) -> None:
     """Give the finished folder its name; older labels there make room only now."""
-    (partial / _MARKER).unlink()
+    (partial / MARKER).unlink()
     for file in sorted(partial.rglob("*")):
         if file.is_file():
             flush_to_disk(file)
@@ -262,52 +288,9 @@ def _publish(partial: Path, target: Path) -> None:
         shutil.rmtree(old)
 
 
-def _create_levels(
-    objects: PaintableObjects,
-    folder: Path,
-    name: str,
-    chunk_px: int,
-    shard_px: int,
-    pixel_size_um: tuple[float, float] | None,
-) -> list[zarr.Array[Any]]:
-    sizes = level_sizes(objects.image_size)
-    root = zarr.open_group(folder, mode="a", zarr_format=3)
-    root.attrs.update(
-        {"ome": label_metadata(len(sizes), name, pixel_size_um), _OWN_KEY: {"objects": len(objects.table.label)}}
-    )
+def _create_levels(objects: PaintableObjects, root: zarr.Group, chunk_px: int, shard_px: int) -> list[zarr.Array[Any]]:
     dtype = label_dtype(objects.table.label)
     return [
-        create_level(root, str(k), size, dtype, chunk_px=chunk_px, shard_px=shard_px) for k, size in enumerate(sizes)
+        create_level(root, str(k), size, dtype, chunk_px=chunk_px, shard_px=shard_px)
+        for k, size in enumerate(level_sizes(objects.image_size))
     ]
-
-
-def _fill_levels(objects: PaintableObjects, levels: list[zarr.Array[Any]], progress: Progress | None) -> None:
-    jobs = [(k, box) for k, level in enumerate(levels) for box in iter_blocks(_shape(level), _shard(level))]
-    for done, (k, box) in enumerate(jobs, start=1):
-        block = paint_labels(objects, box, levels[0].dtype) if k == 0 else _halved(levels[k - 1], box)
-        levels[k][box.slices] = block
-        if progress is not None:
-            progress(done, len(jobs))
-
-
-def _halved(finer: zarr.Array[Any], box: Box) -> LabelArray:
-    """Every second pixel of `finer` for the coarse pixels in `box`, read one shard at a time."""
-    coarse = np.zeros((box.height, box.width), finer.dtype)
-    height, width = _shape(finer)
-    source = Box(2 * box.x0, 2 * box.y0, min(2 * box.x1, width), min(2 * box.y1, height))
-    for part in iter_blocks((source.height, source.width), _shard(finer)):
-        rows, columns = part.shifted(source.x0, source.y0).slices
-        sampled = np.asarray(finer[rows, columns])[::2, ::2]
-        y, x = part.y0 // 2, part.x0 // 2
-        coarse[y : y + sampled.shape[0], x : x + sampled.shape[1]] = sampled
-    return coarse
-
-
-def _shape(level: zarr.Array[Any]) -> tuple[int, int]:
-    height, width = level.shape
-    return height, width
-
-
-def _shard(level: zarr.Array[Any]) -> tuple[int, int]:
-    rows, columns = level.shards or level.chunks
-    return rows, columns

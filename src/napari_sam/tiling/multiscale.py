@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from napari_sam.geometry import Box
+
 ZSTD_LEVEL = 3
+MARKER = "napari-sam-writing"
+"""A file that stands in a label image until it is whole."""
+OWN_KEY = "napari_sam"
+"""Among the attributes of a label image that this package wrote."""
 _SMALLEST_LEVEL_PX = 512
 
 
@@ -19,6 +26,14 @@ def level_sizes(image_size: tuple[int, int]) -> list[tuple[int, int]]:
         height, width = sizes[-1]
         sizes.append(((height + 1) // 2, (width + 1) // 2))
     return sizes
+
+
+def iter_blocks(image_size: tuple[int, int], block_px: int | tuple[int, int]) -> Iterator[Box]:
+    """Boxes that cover an image (H, W) once, row by row; those at the right and lower border may be smaller."""
+    (height, width), (rows, columns) = image_size, block_px if isinstance(block_px, tuple) else (block_px, block_px)
+    for y0 in range(0, height, rows):
+        for x0 in range(0, width, columns):
+            yield Box(x0, y0, min(x0 + columns, width), min(y0 + rows, height))
 
 
 def create_level(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import TilingError
 from napari_sam.geometry import Box, Mask
+from napari_sam.geometry.overlap import runs_of
+from napari_sam.geometry.runs import MaskRuns
+from napari_sam.tiling.places import BoxPlaces
 
 TABLE_DTYPES: dict[str, type | str] = {
     "label": np.uint64,
@@ -160,12 +164,13 @@ class MergedObjects:
         image_size: tuple[int, int],
         load: Callable[[int], Mask],
         summary: MergeSummary | None = None,
+        load_runs: Callable[[NDArray[np.intp]], MaskRuns] | None = None,
     ) -> None:
         self.table = table
         self.image_size = image_size
         self.summary = summary or MergeSummary(masks=len(table))
         self._load = load
-        self._painting_order = np.lexsort((table.label, table.predicted_iou, table.prompt != COARSE_PROMPT))
+        self._load_runs = load_runs or (lambda rows: runs_of([load(row) for row in rows.tolist()]))
 
     @classmethod
     def from_masks(cls, masks: Sequence[Mask], image_size: tuple[int, int]) -> MergedObjects:
@@ -188,28 +193,41 @@ class MergedObjects:
         list of (label, Mask)
             The masks are whole and in the frame of the whole image; paint them one over the other.
         """
-        return [(int(self.table.label[row]), self._load(row)) for row in self._rows_in(box).tolist()]
+        return [(int(self.table.label[row]), self._load(row)) for row in self.rows_in(box).tolist()]
 
     def mask(self, row: int) -> Mask:
         """The mask of one row of the table, in the frame of the whole image."""
         return self._load(row)
 
+    def runs(self, rows: NDArray[np.intp]) -> MaskRuns:
+        """The run lengths of the masks of many rows, in the frame of the whole image and the order of `rows`."""
+        return self._load_runs(rows)
+
     def iter_masks(self) -> Iterator[tuple[int, Mask]]:
         """All objects as (label, Mask), in the order of the table, one mask in memory at a time."""
-        for row, label in enumerate(self.table.label.tolist()):
-            yield label, self._load(row)
+        for row in range(len(self)):
+            yield int(self.table.label[row]), self._load(row)
 
     def select(self, rows: Sequence[int] | NDArray[np.intp]) -> MergedObjects:
         """The objects of some rows of the table, in that order, labelled 1 to N again; masks are not read."""
-        chosen = np.asarray(rows, dtype=np.intp)
+        chosen, load, load_runs = np.asarray(rows, dtype=np.intp), self._load, self._load_runs
         columns: dict[str, Any] = {name: column[chosen] for name, column in self.table.columns().items()}
         table = ObjectTable(**{**columns, "label": np.arange(1, len(chosen) + 1, dtype=np.uint64)})
-        return MergedObjects(table, self.image_size, lambda row: self._load(int(chosen[row])), self.summary)
+        return MergedObjects(
+            table,
+            self.image_size,
+            lambda row: load(int(chosen[row])),
+            self.summary,
+            load_runs=lambda rows: load_runs(chosen[rows]),
+        )
 
-    def _rows_in(self, box: Box) -> NDArray[np.intp]:
-        table = self.table
-        meets = (table.x0 < box.x1) & (table.x1 > box.x0) & (table.y0 < box.y1) & (table.y1 > box.y0)
-        if box.is_empty:
-            meets[:] = False
-        rows: NDArray[np.intp] = self._painting_order[meets[self._painting_order]]
-        return rows
+    def rows_in(self, box: Box) -> NDArray[np.intp]:
+        """Rows of the objects whose box shares a pixel with `box`, in painting order."""
+        table, rows = self.table, self._places.meeting(box)
+        is_fine = table.prompt[rows] != COARSE_PROMPT
+        ordered: NDArray[np.intp] = rows[np.lexsort((table.label[rows], table.predicted_iou[rows], is_fine))]
+        return ordered
+
+    @cached_property
+    def _places(self) -> BoxPlaces:
+        return BoxPlaces(self.table.x0, self.table.y0, self.table.x1, self.table.y1)

@@ -159,11 +159,11 @@ class TilePlan:
         """The tiles to segment."""
         return tuple(tile for tile in self.tiles if tile.index not in self.skipped)
 
-    def least_px(self, tile: Tile) -> int:
-        """How long an object must be at least to be looked for in a coarse tile: finer ones show all others whole, and
-        of a shorter one it shows too little."""
-        finer = max(other.step for other in (self.tiles[0], *self.coarse) if other.step < tile.step)
-        return max(whole_px(self.halo_px, finer), LEAST_SAMPLES * tile.step)
+    def least_px_of_steps(self) -> dict[int, int]:
+        """How long an object must be at least to be looked for in a coarse tile, by its step: finer ones show all
+        others whole, and of a shorter one it shows too little."""
+        steps = sorted({1, *(tile.step for tile in self.coarse)})
+        return {step: max(whole_px(self.halo_px, finer), LEAST_SAMPLES * step) for finer, step in pairwise(steps)}
 
     def settings(self) -> dict[str, Any]:
         """What the tiles depend on, for the ledger. Which ones are skipped is not among it: that does not change the
@@ -196,9 +196,11 @@ class TilePlan:
         near = box.grown(self.read_px)  # at the image's edges a tile reads nearly so far beyond its core
         rows = _range_of(self.row_edges, near.y0, near.y1)
         columns = _range_of(self.column_edges, near.x0, near.x1)
-        width = self.grid_shape[1]
-        tiles = (self.tiles[row * width + column] for row in rows for column in columns)
-        return [tile for tile in tiles if tile.read.intersects(box)]
+        width, tiles = self.grid_shape[1], self.tiles
+        # The tiles of a row read the same rows of pixels, those of a column the same columns.
+        down = [row * width for row in rows if _meet(tiles[row * width].read.slices[0], box.slices[0])]
+        across = [column for column in columns if _meet(tiles[column].read.slices[1], box.slices[1])]
+        return [tiles[first + column] for first in down for column in across]
 
 
 def plan_tiles(
@@ -325,3 +327,8 @@ def _range_of(edges: NDArray[np.int64], start: int, stop: int) -> range:
     first = int(np.searchsorted(edges, start, side="right")) - 1
     last = int(np.searchsorted(edges, stop, side="left"))
     return range(max(first, 0), min(last, len(edges) - 1))
+
+
+def _meet(a: slice, b: slice) -> bool:
+    """Whether two ranges share a pixel."""
+    return bool(max(a.start, b.start) < min(a.stop, b.stop))

@@ -11,14 +11,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import LedgerError
 from napari_sam.geometry import Box, Mask, Rle
-from napari_sam.tiling.writing import write_bytes
+from napari_sam.geometry.overlap import runs_of
+from napari_sam.geometry.runs import MaskRuns
+from napari_sam.tiling.writing import atomic_path, write_bytes
 
 Array = NDArray[Any]
 Key = TypeVar("Key", bound=Hashable)
@@ -29,6 +31,8 @@ DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeE
 """What reading a cut off or altered archive can raise."""
 CACHE_BYTES = 32 << 20
 """Run lengths kept in memory while neighbouring tiles are compared or painted."""
+LARGEST_ARCHIVE_IN_MEMORY = 64 << 20
+"""An archive of more is written column by column."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], *, shared: bool = False) -> None:
@@ -36,21 +40,29 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], *, shared: bool = Fals
 
     `shared`: several processes may write this file at once, see `write_bytes`.
     """
-    write_bytes(path, archive_of(arrays), shared=shared)
+    if sum(array.nbytes for array in arrays.values()) <= LARGEST_ARCHIVE_IN_MEMORY:
+        write_bytes(path, archive_of(arrays), shared=shared)
+        return
+    with atomic_path(path, shared=shared) as partial, partial.open("wb") as file:
+        _write_archive(file, arrays)
 
 
 def archive_of(arrays: Mapping[str, Array]) -> bytes:
     """The .npz archive of named arrays."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    _write_archive(buffer, arrays)
+    return buffer.getvalue()
+
+
+def _write_archive(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy", FIXED_DATE)
             member.compress_type = zipfile.ZIP_DEFLATED
             member.create_system = 3
             content = io.BytesIO()
             np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
-            archive.writestr(member, content.getvalue(), compresslevel=1)
-    return buffer.getvalue()
+            archive.writestr(member, content.getbuffer(), compresslevel=1)
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
@@ -117,19 +129,20 @@ class StoredMasks:
     @classmethod
     def of(cls, masks: Sequence[Mask], image_size: tuple[int, int]) -> StoredMasks:
         """The columns of `masks`, which are in the frame of the whole image."""
-        runs = [np.asarray(mask.rle.counts, dtype=np.uint32) for mask in masks]
+        runs = runs_of(masks)
+        areas, centroids_xy = _areas_and_centroids(runs)
         points = [(np.nan, np.nan) if mask.point_xy is None else mask.point_xy for mask in masks]
         return cls(
-            boxes=np.array([mask.box.as_xyxy() for mask in masks], dtype=np.int64).reshape(-1, 4),
-            areas=np.array([mask.area for mask in masks], dtype=np.int64),
-            centroids_xy=np.array([mask.centroid_xy for mask in masks], dtype=np.float64).reshape(-1, 2),
+            boxes=runs.boxes,
+            areas=areas,
+            centroids_xy=centroids_xy,
             predicted_iou=np.array([mask.predicted_iou for mask in masks], dtype=np.float64),
             stability_score=np.array([mask.stability_score for mask in masks], dtype=np.float64),
             points_xy=np.array(points, dtype=np.float64).reshape(-1, 2),
             crop_boxes=np.array([mask.crop_box.as_xyxy() for mask in masks], dtype=np.int64).reshape(-1, 4),
             prompts=np.array([mask.prompt for mask in masks], dtype=np.str_),
-            offsets=np.cumsum([0, *map(len, runs)], dtype=np.int64),
-            counts=np.concatenate(runs) if runs else np.empty(0, dtype=np.uint32),
+            offsets=runs.offsets,
+            counts=runs.counts,
             image_size=np.array(image_size, dtype=np.int64),
         )
 
@@ -148,6 +161,10 @@ class StoredMasks:
             prompt=str(self.prompts[index]),
         )
 
+    def runs(self, rows: Array) -> MaskRuns:
+        """The run lengths of some masks, in the order of `rows`."""
+        return MaskRuns(self.boxes, self.counts, self.offsets).take(rows)
+
     def columns(self) -> dict[str, Array]:
         """The columns by name, as they are written."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -155,7 +172,28 @@ class StoredMasks:
     @classmethod
     def read(cls, path: Path) -> StoredMasks:
         """The masks of one file; LedgerError if it is missing or damaged."""
-        return cls(**read_arrays(path, [field.name for field in fields(cls)]))
+        stored = cls(**read_arrays(path, [field.name for field in fields(cls)]))
+        if not stored._is_consistent():
+            raise LedgerError(
+                f"{path} is damaged (its columns do not fit each other); remove it and run the same again to have it "
+                "remade."
+            )
+        return stored
+
+    def _is_consistent(self) -> bool:
+        """Whether every mask has its columns, and run lengths that fill its box, which lies in the image."""
+        n = len(self.areas)
+        kinds = [self.boxes.dtype.kind, self.offsets.dtype.kind, self.image_size.dtype.kind, self.counts.dtype.kind]
+        shapes = [self.boxes.shape, self.crop_boxes.shape, self.centroids_xy.shape, self.points_xy.shape]
+        rows = [len(self.predicted_iou), len(self.stability_score), len(self.prompts), len(self.offsets) - 1]
+        if shapes != [(n, 4), (n, 4), (n, 2), (n, 2)] or rows != [n] * 4 or kinds != ["i", "i", "i", "u"]:
+            return False
+        ends = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.counts) or (np.diff(self.offsets) < 0).any():
+            return False
+        low, high = self.boxes[:, :2], self.boxes[:, 2:]
+        inside = bool((low >= 0).all() and (low <= high).all() and (high <= self.image_size[::-1]).all())
+        return inside and bool(np.array_equal(np.diff(ends[self.offsets]), (high - low).prod(axis=1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,12 +270,35 @@ class MaskCache(Generic[Key]):
             if key in self._held:
                 self._held.move_to_end(key)
                 return self._held[key]
-            stored = self._load(key)
-            self._held[key] = stored
-            self._bytes += stored.nbytes
+        stored = self._load(key)  # without the lock: several threads read files at once, now and then one twice
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = stored
+                self._bytes += stored.nbytes
             while self._bytes > self._max_bytes and len(self._held) > 1:
                 self._bytes -= self._held.popitem(last=False)[1].nbytes
             return stored
+
+
+def gathered(masks: MaskCache[int], tile: Array, index: Array) -> MaskRuns:
+    """Run lengths of the masks `index[i]` of tiles `tile[i]`, in that order; each tile's file is asked for once."""
+    order = np.argsort(tile, kind="stable")
+    tiles, first = np.unique(tile[order], return_index=True)
+    members = np.split(order, first[1:]) if len(order) else []
+    runs = MaskRuns.joined([masks.get(int(t)).runs(index[rows]) for t, rows in zip(tiles, members, strict=True)])
+    is_sorted = bool((tile[1:] >= tile[:-1]).all())
+    return runs if is_sorted else runs.take(np.argsort(order))
+
+
+def _areas_and_centroids(runs: MaskRuns) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What `Mask.area` and `Mask.centroid_xy` say, to the last bit: all sums are of whole numbers."""
+    n, strips = len(runs), runs.strips()
+    areas = strips.areas(n)
+    twice = np.stack([2 * strips.column, strips.row0 + strips.row1 - 1], axis=1) * strips.lengths[:, None]
+    sums = np.stack([np.bincount(strips.owner, weights=twice[:, axis], minlength=n) for axis in (0, 1)], axis=1)
+    centroids = np.full((n, 2), np.nan)
+    np.divide(sums / 2, areas[:, None], out=centroids, where=areas[:, None] > 0)
+    return areas, centroids
 
 
 def _parsed(content: bytes) -> Array:

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from napari_sam.errors import OutputError
+from napari_sam.images.urls import local_path
 
 _ADVICE = {
     errno.ENOSPC: "The disk is full: free some space or choose another place, then run the same command again.",
@@ -54,7 +55,10 @@ def atomic_path(path: Path, *, shared: bool = False) -> Iterator[Path]:
     ------
     OutputError
         If `path` is a folder, or on any refusal of the operating system (full disk, no permission, ...).
+    ConfigError
+        If `path` is a URL.
     """
+    local_path(path)  # else a folder "s3:" would be made here
     unique = f".{uuid4().hex}" if shared else ""
     partial = path.with_name(f"{path.name}{unique}.partial")
     with output_errors(path):

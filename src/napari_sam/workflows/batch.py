@@ -17,6 +17,7 @@ from napari_sam import __version__
 from napari_sam.errors import ConfigError, ImageError, NapariSamError, OutputError, RunInterrupted
 from napari_sam.images import open_image
 from napari_sam.images.ome_zarr import is_zarr
+from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.tiling.writing import output_errors, write_bytes
 from napari_sam.workflows.planning import SegmentConfig, SegmentPaths
@@ -89,7 +90,7 @@ def find_images(given: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for name in given:
-        images = _images_of(Path(name).expanduser())
+        images = _images_of(local_path(name))
         if not images:
             raise ImageError(f"{name} names no image; allowed are {', '.join(IMAGE_SUFFIXES)} files and zarr folders.")
         found |= dict.fromkeys(path.absolute() for path in images)
@@ -141,7 +142,7 @@ def segment_batch(
     RunInterrupted
         After Ctrl-C or `should_stop`.
     """
-    paths, target, config = find_images(images), Path(folder), config or SegmentConfig()
+    paths, target, config = find_images(images), local_path(folder), config or SegmentConfig()
     unknown = set(also) - set(get_args(AlsoFormat))
     if unknown or label_format not in get_args(LabelFormat):
         raise ConfigError(

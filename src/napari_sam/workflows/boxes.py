@@ -21,6 +21,7 @@ from napari_sam.geometry import Mask, ModelFrame
 from napari_sam.images import Plane
 from napari_sam.images.detections import Detections, read_boxes
 from napari_sam.images.source import ImageInput
+from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import box_masks, embed_image
 from napari_sam.tiling import Ledger, MergedObjects, ObjectTable, RunKey
@@ -115,7 +116,7 @@ def segment_boxes(
         After Ctrl-C or `should_stop`.
     """
     started = time.perf_counter()
-    output, paths, config = Path(output), paths or SegmentPaths(), config or SegmentConfig()
+    output, paths, config = local_path(output), paths or SegmentPaths(), config or SegmentConfig()
     run_folder = output.with_name(output.name + ".run")
     check_measured(config, paths)
     check_output(output, replaceable=restart or run_folder.is_dir())

@@ -16,6 +16,7 @@ from napari_sam.errors import OutputError, TrainingError
 from napari_sam.export import PictureFormat, Sa1bWriter, iter_sa1b, write_label_tiff
 from napari_sam.geometry import Box
 from napari_sam.images import Plane, open_image
+from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import AutoMaskConfig, generate_masks, preset_config
 from napari_sam.tiling import MergedObjects
@@ -128,7 +129,7 @@ def read_dataset(
     OutputError
         If a pair is there already, or the disk refuses.
     """
-    target, images, masks = Path(output), 0, 0
+    target, images, masks = local_path(output), 0, 0
     for images, item in enumerate(iter_sa1b(dataset), start=1):
         stem = target / Path(item.file.file_name).stem
         image = stem.with_name(f"{stem.name}.image.png")

@@ -18,11 +18,12 @@ from napari_sam.export import TIFF_SUFFIXES
 from napari_sam.geometry import Box, Tile
 from napari_sam.images import Plane, has_foreground
 from napari_sam.images.source import ImageInput
+from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import EdgeConfig
 from napari_sam.predict.edges import edge_strength
 from napari_sam.tiling import TilingConfig
-from napari_sam.tiling.labels import iter_blocks
+from napari_sam.tiling.multiscale import iter_blocks
 from napari_sam.tiling.writing import atomic_path, output_errors
 from napari_sam.workflows.image_choice import open_plane, plan_views
 from napari_sam.workflows.planning import SegmentConfig
@@ -91,7 +92,7 @@ def write_edges(
     RunInterrupted
         After `should_stop`.
     """
-    output = Path(output)
+    output = local_path(output)
     plane = open_plane(image_or_path, config or SegmentConfig())
     check_edge_path(output, plane.shape)
     loaded = model if isinstance(model, SamModel) else load_model(model, device=device)

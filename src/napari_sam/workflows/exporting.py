@@ -30,6 +30,7 @@ from napari_sam.export import (
     write_table,
 )
 from napari_sam.images import GeoReference, ImageSource, Plane, open_image
+from napari_sam.images.urls import local_path
 from napari_sam.tiling import MergedObjects
 from napari_sam.tiling.labels import PaintableObjects, check_labels_path, write_labels
 from napari_sam.workflows.file_layers import find_table, table_features
@@ -114,7 +115,7 @@ def export_objects(
     ImageError
         If labels, table or image cannot be read or do not fit each other.
     """
-    targets = [(Path(output), export_format or format_of(output)) for output in outputs]
+    targets = [(local_path(output), export_format or format_of(output)) for output in outputs]
     if not targets:
         raise OutputError("nothing to write; name at least one output, such as cells.geojson.")
     kinds = {kind for _, kind in targets}

@@ -27,7 +27,8 @@ TABLE_ENDINGS = (".objects.csv", ".objects.parquet", ".csv", ".parquet")
 
 IN_MEMORY_PX = 2048 * 2048
 """Results of up to so many pixels can be painted on; larger ones are read where they are looked at."""
-
+_MOST_OBJECTS_OF_16_BITS = 2**15
+"""As many again can be drawn by hand."""
 _CHUNK_PX = 1024
 _LARGEST_VIEW_PX = 2**26
 """A level of more pixels is not to be the coarsest: a viewer reads the coarsest one whole."""
@@ -106,6 +107,8 @@ def read_file_layers(path: str | os.PathLike[str]) -> tuple[FileLayer, ...]:
 def read_viewable(output: Path) -> list[NDArray[Any] | da.Array]:
     """The levels of a written label image, finest first: one array in memory if it is small, else lazy ones.
 
+    An array of few objects has 16 bits, which napari draws without looking each pixel up.
+
     Raises
     ------
     ImageError
@@ -113,7 +116,8 @@ def read_viewable(output: Path) -> list[NDArray[Any] | da.Array]:
     """
     levels = open_image(output).levels
     if np.prod(levels[0].shape) <= IN_MEMORY_PX:
-        return [np.array(levels[0][:])]
+        labels = np.array(levels[0][:])
+        return [labels.astype(np.uint16) if labels.max(initial=0) <= _MOST_OBJECTS_OF_16_BITS else labels]
     chunks = (*(1 for _ in levels[0].shape[:-2]), _CHUNK_PX, _CHUNK_PX)
     return [da.from_array(level, chunks=chunks, name=False) for level in levels]
 

@@ -18,8 +18,10 @@ from napari_sam.export import write_coco, write_geojson, write_sa1b, write_table
 from napari_sam.geometry import Box, Mask
 from napari_sam.images.arrays import LazyArray, read_region
 from napari_sam.images.contents import length_um
+from napari_sam.images.urls import local_path
 from napari_sam.tiling import ObjectTable
-from napari_sam.tiling.labels import check_labels_path, iter_blocks, write_labels
+from napari_sam.tiling.labels import check_labels_path, write_labels
+from napari_sam.tiling.multiscale import iter_blocks
 
 LabelFormat = Literal["ome-zarr", "sa1b", "coco", "geojson"]
 ENDINGS: Mapping[LabelFormat, tuple[str, ...]] = {
@@ -198,7 +200,7 @@ def save_labels(
 
 def with_ending(path: str | os.PathLike[str], kind: LabelFormat) -> Path:
     """`path` with the usual ending of the format, unless it has one of its endings already."""
-    target = Path(path)
+    target = local_path(path)
     endings = ENDINGS[kind]
     return target if target.name.lower().endswith(endings) else target.with_name(target.name + endings[0])
 

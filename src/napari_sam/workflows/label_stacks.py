@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from napari_sam.errors import OutputError
 from napari_sam.export import MAX_TIFF_PIXELS, TIFF_SUFFIXES
 from napari_sam.geometry import Box
-from napari_sam.tiling.labels import check_labels_path, iter_blocks
-from napari_sam.tiling.multiscale import create_level, label_metadata, level_sizes
+from napari_sam.tiling.labels import check_labels_path
+from napari_sam.tiling.multiscale import create_level, iter_blocks, label_metadata, level_sizes
 from napari_sam.tiling.writing import atomic_path, output_errors
 
 _CHUNK_PX = 512

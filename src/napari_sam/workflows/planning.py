@@ -18,6 +18,7 @@ from napari_sam.export import check_overlay_path, check_table_path
 from napari_sam.geometry import Box, Mask, Tile, layer_point_grids
 from napari_sam.images import Plane, Roi, has_foreground, open_image, read_roi
 from napari_sam.images.source import ImageInput
+from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import AutoMaskConfig, generate_masks, preset_config
 from napari_sam.predict.automatic import check_prompt_source
@@ -25,6 +26,8 @@ from napari_sam.tiling import TilePlan, TilingConfig, plan_tiles
 from napari_sam.workflows.estimate import Estimate, TileSample, estimate_run, sample_tiles, time_tile
 
 ExecutorName = Literal["processes", "threads"]
+PROBE_PX = 128
+"""Side of what is read of a tile without a pyramid, before all of it is."""
 LEAST_REDUCED_PX = 16
 """Side that a tile still has in the pyramid level in which foreground is looked for first."""
 
@@ -97,16 +100,23 @@ class SegmentPaths:
         """The paths that are set."""
         return [path for path in (getattr(self, f.name) for f in fields(self)) if path is not None]
 
-    def check(self, output: Path, inputs: list[Path]) -> None:
+    def check(self, output: Path | None, inputs: list[Path]) -> None:
         """Refuse names that could not be written, or that would cost something else; asked before the work begins.
 
         Parameters
         ----------
-        output : Path
-            The label image.
+        output : Path or None
+            The label image; None where it goes to a URL.
         inputs : list of Path
             Files the job reads.
+
+        Raises
+        ------
+        OutputError, ConfigError
         """
+        labels = [] if output is None else [output]
+        for path in self.given():
+            local_path(path)
         if self.table is not None:
             check_table_path(self.table)
         if self.overlay is not None:
@@ -114,16 +124,16 @@ class SegmentPaths:
         for path in self.given():
             if path.is_dir():
                 raise OutputError(f"{path} is a folder; give the name of a file to write.")
-            if output.resolve() in path.resolve().parents:
+            if any(label.resolve() in path.resolve().parents for label in labels):
                 raise OutputError(f"{path} lies inside the label image {output}; write it elsewhere.")
-        results = [path.resolve() for path in (output, *self.given())]
+        results = [path.resolve() for path in (*labels, *self.given())]
         if len(set(results)) < len(results):
             named = ", ".join(map(str, results))
             raise OutputError(f"two results go to the same file: {named}; give each its own name.")
         for path in inputs:
-            if path.resolve() in results or output.resolve() in path.resolve().parents:
+            if path.resolve() in results or any(label.resolve() in path.resolve().parents for label in labels):
                 raise OutputError(f"{path} is read by this job and would be overwritten; give the result another name.")
-        for path in (output, *self.given()):
+        for path in (*labels, *self.given()):
             _check_can_be_made(path)
 
 
@@ -225,9 +235,18 @@ def _is_wanted(plane: Plane, roi: Roi | None, tile: Tile) -> bool:
     if roi is not None and not roi.overlaps(tile.core):
         return False
     try:
-        return _shows_in_pyramid(plane, tile.read) or has_foreground(plane.read_raw(tile.read), plane.normalisation)
+        # Two values in a part of a tile are two values in the tile: nearly all are told by one small reading, or blank.
+        return _shows_in_pyramid(plane, tile.read) or any(
+            has_foreground(plane.read_raw(box), plane.normalisation) for box in (_middle_of(tile.read), tile.read)
+        )
     except Exception:
         return True
+
+
+def _middle_of(box: Box) -> Box:
+    """A small box in the middle of `box`, which lies in one stored chunk if the sides of chunks are powers of two."""
+    x, y = (int(middle) // PROBE_PX * PROBE_PX for middle in box.center_xy)
+    return Box(x, y, x + PROBE_PX, y + PROBE_PX).clipped(box)
 
 
 def _shows_in_pyramid(plane: Plane, box: Box) -> bool:
@@ -236,8 +255,7 @@ def _shows_in_pyramid(plane: Plane, box: Box) -> bool:
     A pixel of a level is a mean of its block, or one pixel of it. Where the whole box has one value after
     normalisation, so has every such mean, since the values that become the same eight bits are an interval. So two
     values in the level, in blocks that lie wholly in the box, prove two values in the box. The reverse is not true: a
-    speck may vanish in a mean, so an empty-looking level proves nothing and the pixels themselves are read. Nearly all
-    tiles of a slide are told by one small reading or are blank.
+    speck may vanish in a mean, so an empty-looking level proves nothing and the pixels themselves are read.
     """
     largest = min(box.size) // LEAST_REDUCED_PX
     step = max((f for f in plane.source.level_factors if f is not None and f <= largest), default=1)

@@ -20,6 +20,7 @@ from napari_sam.export.streaming import write_json_list
 from napari_sam.geometry import Box, Mask
 from napari_sam.images import Plane, has_foreground
 from napari_sam.images.source import ImageInput
+from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import (
     ObjectProposalConfig,
@@ -100,7 +101,7 @@ def write_proposals(
     RunInterrupted
         After `should_stop`.
     """
-    output, folder = Path(output), None if crops is None else Path(crops)
+    output, folder = local_path(output), None if crops is None else Path(crops)
     _check_paths(output, folder)
     plane = open_plane(image_or_path, config or SegmentConfig())
     loaded = model if isinstance(model, SamModel) else load_model(model, device=device)

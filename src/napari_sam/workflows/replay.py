@@ -14,6 +14,7 @@ from napari_sam.annotate.painted import PaintedObjects
 from napari_sam.annotate.session import Replayed, SessionConfig, replay
 from napari_sam.errors import OutputError
 from napari_sam.export import TIFF_SUFFIXES, check_table_path, check_tiff_path, write_label_tiff, write_table
+from napari_sam.images.urls import local_path
 from napari_sam.tiling import ObjectTable
 from napari_sam.tiling.labels import write_labels
 from napari_sam.workflows.file_layers import plain_stem
@@ -65,7 +66,7 @@ def replay_journal(
     OutputError
         If something is there already, the name ends otherwise, or the disk refuses.
     """
-    target = Path(output)
+    target = local_path(output)
     rows = Path(table) if table is not None else target.with_name(f"{plain_stem(target)}.csv")
     check_output_path(target)
     check_table_path(rows)

@@ -29,6 +29,7 @@ from napari_sam.export import (
 from napari_sam.geometry import Box
 from napari_sam.images import Plane, Roi, open_image
 from napari_sam.images.source import ImageInput
+from napari_sam.images.urls import RemotePath, place_of
 from napari_sam.model import SamModel
 from napari_sam.predict import AutoMaskConfig, reprompt
 from napari_sam.tiling import (
@@ -46,6 +47,7 @@ from napari_sam.tiling.watch import RunWatch
 from napari_sam.workflows.cluster import segment_maker
 from napari_sam.workflows.estimate import Estimate, peak_rss_bytes
 from napari_sam.workflows.measurements import check_measured, measured_columns
+from napari_sam.workflows.places import Place, check_inputs, is_run_of, output_name, run_folder_of
 from napari_sam.workflows.planning import SegmentConfig, SegmentPaths, SegmentPlan, plan_segment, torch_threads
 from napari_sam.workflows.report import SegmentReport
 from napari_sam.workflows.stages import StageProgress, Stages, resumable
@@ -82,6 +84,7 @@ def segment(
     config: SegmentConfig | None = None,
     roi: str | os.PathLike[str] | NDArray[Any] | None = None,
     paths: SegmentPaths | None = None,
+    run_folder: str | os.PathLike[str] | None = None,
     restart: bool = False,
     progress: StageProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -97,11 +100,10 @@ def segment(
 
     Parameters
     ----------
-    image_or_path : path, array, or list of arrays
+    image_or_path : path, URL, array, or list of arrays
         See :func:`napari_sam.open_image`.
-    output : path
-        NAME.ome.zarr (any size), or NAME.tif (up to a gigapixel). The ledger of the run lies beside it, in `output` +
-        ".run".
+    output : path or URL
+        NAME.ome.zarr (any size), or NAME.tif (up to a gigapixel). At a URL (s3://BUCKET/NAME.ome.zarr) only the former.
     model : str, path or SamModel
         See :func:`napari_sam.load_model`.
     device : str
@@ -119,6 +121,9 @@ def segment(
     paths : SegmentPaths, optional
         Further results; its fields can also be given by name: `table="objects.csv"`, `overlay=`, `sa1b=`,
         `geojson=`, `report=`.
+    run_folder : path, optional
+        For the ledger of the run, on a file system that all workers see; by default `output` + ".run", and for labels
+        at a URL a folder in the current one.
     restart : bool
         Forget what an earlier run with this output has finished, and replace its results.
     progress : function (stage, done, total), optional
@@ -142,30 +147,33 @@ def segment(
         After Ctrl-C or `should_stop`.
     """
     started = time.perf_counter()
-    paths, output = _all_paths(paths, path_of), Path(output)
-    run_folder = output.with_name(output.name + ".run")
-    check_output(output, replaceable=restart or run_folder.is_dir())
-    paths.check(output, [Path(given) for given in (image_or_path, roi) if isinstance(given, str | os.PathLike)])
-    check_measured(config or SegmentConfig(), paths)
+    paths, target, config = _all_paths(paths, path_of), place_of(output), config or SegmentConfig()
+    run_folder = run_folder_of(target, run_folder, scheduler=config.scheduler)
+    inputs = [place_of(given) for given in (image_or_path, roi) if isinstance(given, str | os.PathLike)]
+    check_inputs(inputs, target, config)
+    check_output(target, replaceable=restart or is_run_of(run_folder, target))
+    paths.check(target if isinstance(target, Path) else None, [place for place in inputs if isinstance(place, Path)])
+    check_measured(config, paths)
     job = plan_segment(
         image_or_path, model, device=device, preset=preset, automatic=automatic, tiling=tiling, config=config, roi=roi
     )
-    if output.suffix.lower() in TIFF_SUFFIXES:
-        check_tiff_path(output, job.plane.shape)
+    if isinstance(target, Path) and target.suffix.lower() in TIFF_SUFFIXES:
+        check_tiff_path(target, job.plane.shape)
     stages = Stages(progress, should_stop, planning=time.perf_counter() - started)
+    key = _run_key(job, output_name(run_folder, target))
     with (
-        Ledger.open(run_folder, _run_key(job, output), job.plane.shape, restart=restart) as ledger,
+        Ledger.open(run_folder, key, job.plane.shape, restart=restart) as ledger,
         resumable(run_folder),
         torch_threads(job.config.torch_threads),
     ):
         make_segment = None if isinstance(model, SamModel) else segment_maker(model, device, job.automatic)
         run = run_tile_stage(job, ledger, stages, make_segment, on_estimate=on_estimate, watch=watch)
         objects = _merge(job, ledger, stages)
-        write_results(objects, output, paths, job.plane, job.config, stages)
+        write_results(objects, target, paths, job.plane, job.config, stages)
         report = _report(job, run, objects, stages.seconds)
         if paths.report is not None:
             report.write(paths.report)
-    return SegmentResult(open_labels(output), objects.table, report, objects)
+    return SegmentResult(open_labels(target), objects.table, report, objects)
 
 
 def segment_array(
@@ -187,7 +195,7 @@ def segment_array(
     job = plan_segment(image, model, automatic=automatic, tiling=tiling)
     with (
         tempfile.TemporaryDirectory(prefix="napari-sam-") as folder,
-        Ledger.open(folder, _run_key(job, Path("labels")), job.plane.shape) as ledger,
+        Ledger.open(folder, _run_key(job, "labels"), job.plane.shape) as ledger,
     ):
         summary = run_tiles(job.plane.read, job.tiles, job.segment_tile, ledger)
         if summary.failed:
@@ -200,7 +208,15 @@ def segment_array(
 def _merge(job: SegmentPlan, ledger: Ledger, stages: Stages) -> MergedObjects:
     """The objects of the finished tiles that lie in the region of interest."""
     with stages.stage("merge") as step:
-        objects = merge_tiles(ledger, job.tiles, job.plane.read, _ask_again(job), job.tiling, progress=step)
+        objects = merge_tiles(
+            ledger,
+            job.tiles,
+            job.plane.read,
+            _ask_again(job),
+            job.tiling,
+            workers=job.config.workers,
+            progress=step,
+        )
         return objects if job.roi is None else inside_roi(objects, job.roi)
 
 
@@ -218,9 +234,11 @@ def _all_paths(paths: SegmentPaths | None, path_of: Mapping[str, str | os.PathLi
     return replace(paths or SegmentPaths(), **{k: Path(v) for k, v in path_of.items() if v is not None})
 
 
-def check_output(output: Path, *, replaceable: bool) -> None:
+def check_output(output: Place, *, replaceable: bool) -> None:
     """Refuse a name for the label image that could not be written, or that would cost something else; OutputError."""
-    if output.suffix.lower() in TIFF_SUFFIXES:
+    if isinstance(output, RemotePath) and not output.name.lower().endswith(".zarr"):
+        raise OutputError(f"labels are written to a URL as NAME.ome.zarr only, got {output}; change the end of it.")
+    if isinstance(output, Path) and output.suffix.lower() in TIFF_SUFFIXES:
         if output.exists() and not replaceable:
             raise OutputError(f"{output} already exists; choose another output name, or use restart to replace it.")
     elif output.name.lower().endswith(".zarr"):
@@ -229,7 +247,7 @@ def check_output(output: Path, *, replaceable: bool) -> None:
         raise OutputError(f"the output must be NAME.ome.zarr or NAME.tif, got {output}; change the end of the name.")
 
 
-def _run_key(job: SegmentPlan, output: Path) -> RunKey:
+def _run_key(job: SegmentPlan, output: str) -> RunKey:
     image = job.plane.source.identity | {"t": job.plane.t, "z": job.plane.z, "channels": list(job.plane.channels)}
     return RunKey(
         image=image,
@@ -241,7 +259,7 @@ def _run_key(job: SegmentPlan, output: Path) -> RunKey:
             "normalisation": job.plane.normalisation.to_dict(),
         },
         merge=job.tiling.merge_settings(),
-        output={"name": output.name},
+        output={"name": output},
     )
 
 
@@ -256,23 +274,23 @@ def inside_roi(objects: MergedObjects, roi: Roi) -> MergedObjects:
 
 
 def write_results(
-    objects: MergedObjects, output: Path, paths: SegmentPaths, plane: Plane, config: SegmentConfig, stages: Stages
+    objects: MergedObjects, output: Place, paths: SegmentPaths, plane: Plane, config: SegmentConfig, stages: Stages
 ) -> None:
     """Write the label image, and of the further results those that `paths` names; OutputError if that fails."""
     with stages.stage("labels") as step:
-        _write_label_image(objects, output, plane, step)
+        _write_label_image(objects, output, plane, config.workers, step)
     with stages.stage("exports"):
         _write_exports(objects, paths, plane, config)
 
 
 def _write_label_image(
-    objects: MergedObjects, output: Path, plane: Plane, progress: Callable[[int, int], None] | None
+    objects: MergedObjects, output: Place, plane: Plane, workers: int, progress: Callable[[int, int], None] | None
 ) -> None:
     pixel_size = plane.source.pixel_size_um
-    if output.suffix.lower() in TIFF_SUFFIXES:
+    if isinstance(output, Path) and output.suffix.lower() in TIFF_SUFFIXES:
         write_label_tiff(objects, output, pixel_size_um=pixel_size, geo=plane.source.geo, progress=progress)
     else:
-        write_labels(objects, output, pixel_size_um=pixel_size, overwrite=True, progress=progress)
+        write_labels(objects, output, pixel_size_um=pixel_size, overwrite=True, workers=workers, progress=progress)
 
 
 def _write_exports(objects: MergedObjects, paths: SegmentPaths, plane: Plane, config: SegmentConfig) -> None:
@@ -314,8 +332,8 @@ def _report(job: SegmentPlan, run: TileRun, objects: MergedObjects, seconds: dic
     )
 
 
-def open_labels(output: Path) -> da.Array:
+def open_labels(output: Place) -> da.Array:
     """A label image that was written, (H, W), read where it is looked at."""
-    level = open_image(output).levels[0]
+    level = open_image(str(output)).levels[0]
     labels: da.Array = da.from_array(level, chunks=(2048, 2048), name=False)
     return labels

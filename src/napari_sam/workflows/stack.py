@@ -20,9 +20,11 @@ from napari_sam.export import TIFF_SUFFIXES, check_table_path, write_table
 from napari_sam.geometry import Box
 from napari_sam.images import ImageSource, open_image
 from napari_sam.images.source import ImageInput
+from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import MergedObjects, ObjectTable, TilingConfig
+from napari_sam.workflows.cluster import kept_cluster
 from napari_sam.workflows.file_layers import plain_stem
 from napari_sam.workflows.label_stacks import check_output_path, check_stack_tiff, write_stack_tiff, write_stack_zarr
 from napari_sam.workflows.planning import SegmentConfig
@@ -119,7 +121,7 @@ def segment_stack(
     RunInterrupted
         After Ctrl-C or `should_stop`.
     """
-    target, link, config = Path(output), link or LinkConfig(), config or SegmentConfig()
+    target, link, config = local_path(output), link or LinkConfig(), config or SegmentConfig()
     folder = target.with_name(target.name + PLANES_ENDING)
     rows = Path(table) if table is not None else target.with_name(f"{plain_stem(target)}.csv")
     check_output_path(target, replaceable=restart or folder.is_dir())
@@ -129,10 +131,14 @@ def segment_stack(
     if target.suffix.lower() in TIFF_SUFFIXES:
         check_stack_tiff(target, (count, *source.shape))
     tell = progress or _tell_nobody
-    loaded = model if isinstance(model, SamModel) else load_model(model, device=device)
+    # Worker processes load the model themselves, by its name.
+    has_processes = config.uses_local_cluster or config.scheduler is not None
+    loaded = model if isinstance(model, SamModel) or has_processes else load_model(model, device=device)
     segment_one = partial(
         segment,
         image_or_path,
+        model=loaded,
+        device=device,
         preset=preset,
         automatic=automatic,
         tiling=tiling,
@@ -142,10 +148,11 @@ def segment_stack(
     )
     folder.mkdir(parents=True, exist_ok=True)
     planes = []
-    for plane in range(count):
-        tell("planes", plane, count)
-        chosen = replace(config, z=plane) if link.along == "z" else replace(config, t=plane)
-        planes.append(segment_one(output=folder / f"{plane:05d}.ome.zarr", model=loaded, config=chosen))
+    with kept_cluster(config) as shared:
+        for plane in range(count):
+            tell("planes", plane, count)
+            chosen = replace(shared, z=plane) if link.along == "z" else replace(shared, t=plane)
+            planes.append(segment_one(output=folder / f"{plane:05d}.ome.zarr", config=chosen))
     tell("planes", count, count)
     tell("linking", 0, 1)
     found, extents = _write_linked(planes, link, target, rows, source.pixel_size_um)

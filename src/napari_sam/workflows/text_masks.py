@@ -16,6 +16,7 @@ from napari_sam.export import TIFF_SUFFIXES, check_table_path, check_tiff_path, 
 from napari_sam.geometry import Box, Mask
 from napari_sam.images import Plane, open_image
 from napari_sam.images.levels import MAX_STEP
+from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel
 from napari_sam.model.clip import load_clip
 from napari_sam.predict.text import ClipLike, TextConfig, TextScorer, crop_of_mask, crop_window
@@ -122,7 +123,7 @@ def segment_by_text(
     ImageError, ConfigError, CheckpointError, OutputError
         If something cannot be read, used or written; `output` is not written then.
     """
-    target, rows_at = Path(output), None if table is None else Path(table)
+    target, rows_at = local_path(output), None if table is None else Path(table)
     _check_output(target, rows_at)
     chosen = segment_config or SegmentConfig()
     source = open_image(image, axes=chosen.axes, series=chosen.series, pixel_size_um=chosen.pixel_size_um)

@@ -10,12 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_sam.geometry import Tile
+from napari_sam.images import Plane
 from napari_sam.tiling import Ledger, Progress, RunSummary, Segment, run_tiles
 from napari_sam.tiling.tile_job import TileJob
 from napari_sam.tiling.watch import RunWatch
 from napari_sam.workflows.cluster import open_cluster
 from napari_sam.workflows.estimate import Estimate, TileSample, peak_rss_bytes, sample_tiles
 from napari_sam.workflows.planning import SegmentPlan
+from napari_sam.workflows.sent_pixels import sent_to_workers
 from napari_sam.workflows.stages import Stages, Stopped
 
 if TYPE_CHECKING:
@@ -68,9 +70,9 @@ def run_tile_stage(
         samples, predicted = ([], None) if watch or job.config.scheduler else _run_samples(job, ledger, stages, tell)
         if predicted is not None and on_estimate is not None:
             on_estimate(predicted)
-        with _workers(job, ledger) as cluster:
+        with _workers(job, ledger) as cluster, _pixels(job, ledger, cluster) as plane:
             summary = run_tiles(
-                job.plane.read,
+                plane.read,
                 job.tiles,
                 None if cluster else job.segment_tile,
                 ledger,
@@ -91,6 +93,10 @@ def _workers(job: SegmentPlan, ledger: Ledger) -> AbstractContextManager[Client 
     if all(ledger.tiles.path(tile.index).exists() for tile in job.tiles.kept):
         return nullcontext()
     return open_cluster(job.config)
+
+
+def _pixels(job: SegmentPlan, ledger: Ledger, cluster: Client | None) -> AbstractContextManager[Plane]:
+    return nullcontext(job.plane) if cluster is None else sent_to_workers(job.plane, ledger.folder)
 
 
 def _run_samples(

@@ -1,0 +1,131 @@
+"""The merge a neighbourhood at a time: some tiles and those around them settle what they saw twice, or cut.
+
+What a neighbourhood finds depends on its own tile files alone. So neighbourhoods can be looked at in any order and
+several at once, each needs little memory, and each tile file is read about once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.geometry import Tile
+from napari_sam.geometry.suppression import keep_best
+from napari_sam.tiling.candidates import Candidates, Rows, conflicts_of
+from napari_sam.tiling.fragments import largest_first, unseen_rows
+from napari_sam.tiling.functions import Progress
+from napari_sam.tiling.plan import TilePlan, TilingConfig
+from napari_sam.tiling.spread import spread
+from napari_sam.tiling.store import MaskCache
+
+NEIGHBOURHOOD_TILES = 4
+"""Rows and columns of tiles looked at together: so few that the run lengths of them and those around them, thousands of
+masks each, fit in the cache; so many that few files lie at the border and are read again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conflicts:
+    """What is known of all masks of the fine tiles once each neighbourhood has been looked at."""
+
+    candidates: Candidates
+    pairs: Rows
+    """(P, 2): rows of uncut masks of two tiles that are the same object."""
+    unseen: Rows
+    """Rows of the cut masks whose object no tile saw uncut, largest first."""
+
+    def kept(self) -> Rows:
+        """Rows of the uncut masks that stay: of those that are the same object, the best one.
+
+        A mask goes only for a better one that itself stays.
+        """
+        involved, renumbered = np.unique(self.pairs, return_inverse=True)
+        best_first = self.candidates.total_order(involved)
+        rank = np.empty(len(involved), dtype=np.intp)
+        rank[np.searchsorted(involved, best_first)] = np.arange(len(involved))
+        stays = ~self.candidates.is_cut
+        stays[involved] = False
+        stays[best_first[keep_best(len(involved), rank[renumbered.reshape(-1, 2)])]] = True
+        rows: Rows = np.flatnonzero(stays)
+        return rows
+
+
+def find_conflicts(
+    masks: MaskCache[int],
+    plan: TilePlan,
+    finished: frozenset[int],
+    config: TilingConfig,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Conflicts:
+    """Look at all neighbourhoods of the fine tiles.
+
+    Parameters
+    ----------
+    masks : MaskCache
+        Of the tile files.
+    plan : TilePlan
+    finished : frozenset of int
+        The tiles that have a file.
+    config : TilingConfig
+    workers : int
+        Threads; the outcome does not depend on it.
+    progress : function (done, total), optional
+        Counts fine tiles.
+    """
+    neighbourhoods = _neighbourhoods(plan)
+    found: list[_Found] = []
+    done = 0
+    look = partial(_look_at, masks, plan, finished, config)
+    for tiles, result in zip(neighbourhoods, spread(look, neighbourhoods, workers), strict=True):
+        found.append(result)
+        done += len(tiles)
+        if progress is not None:
+            progress(done, len(plan.fine))
+    candidates = Candidates.joined([result.own for result in found])
+    pairs = np.concatenate([result.pairs for result in found])
+    unseen = np.concatenate([result.unseen for result in found])
+    rows = candidates.row_of(pairs[..., 0], pairs[..., 1])
+    return Conflicts(candidates, rows, largest_first(candidates, candidates.row_of(unseen[:, 0], unseen[:, 1])))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What a neighbourhood found; masks are named by (tile, number in it)."""
+
+    own: Candidates
+    pairs: NDArray[np.int32]
+    """(P, 2, 2)."""
+    unseen: NDArray[np.int32]
+    """(U, 2)."""
+
+
+def _look_at(
+    masks: MaskCache[int], plan: TilePlan, finished: frozenset[int], config: TilingConfig, tiles: Sequence[Tile]
+) -> _Found:
+    around = tiles[0].read.joined(tiles[-1].read)
+    local = Candidates.read(masks, plan, plan.tiles_reading(around), finished, config.edge_tolerance_px)
+    found = [(conflicts_of(local, tile, config.merge_iou_thresh), unseen_rows(local, tile, config)) for tile in tiles]
+    pairs, unseen = (np.concatenate(rows) for rows in zip(*found, strict=True))
+    return _Found(local.of_tiles(tiles), _named(local, pairs), _named(local, unseen))
+
+
+def _named(candidates: Candidates, rows: Rows) -> NDArray[np.int32]:
+    return np.stack([candidates.tile[rows], candidates.index_of(rows).astype(np.int32)], axis=-1)
+
+
+def _neighbourhoods(plan: TilePlan) -> list[list[Tile]]:
+    """The fine tiles in blocks of the grid, each tile in one of them."""
+    rows, columns = plan.grid_shape
+    blocks = []
+    for top in range(0, rows, NEIGHBOURHOOD_TILES):
+        for left in range(0, columns, NEIGHBOURHOOD_TILES):
+            bottom, right = min(top + NEIGHBOURHOOD_TILES, rows), min(left + NEIGHBOURHOOD_TILES, columns)
+            blocks.append(
+                [plan.tiles[row * columns + column] for row in range(top, bottom) for column in range(left, right)]
+            )
+    return blocks
