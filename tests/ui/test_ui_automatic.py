@@ -50,6 +50,7 @@ def test_a_press_on_segment_adds_labels_with_features_in_the_place_of_the_image(
     np.testing.assert_array_equal(labels.extent.world, image.extent.world)
     assert widget.status.text() == "16 objects in cells."
     assert {"label", "predicted_iou", "stability_score", "area_px"} <= set(labels.features)
+    assert labels.data.dtype == np.uint16  # of more bits napari looks each pixel up before it draws it
     row = labels.features[labels.features["index"] == labels.data[5, 5]]
     assert row["area_px"].item() == 16
     assert [layer.name for layer in viewer.layers] == ["cells", "cells objects"]

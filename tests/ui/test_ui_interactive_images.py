@@ -107,3 +107,24 @@ def test_channels_are_chosen_and_labels_have_no_channel_axis(make_napari_viewer,
     hands.key(KEY.Key_Return)
     assert viewer.layers["cells objects"].data.shape == (256, 256)
     assert (labels_of(viewer) == 1).sum() == 1257
+
+
+@pytest.mark.parametrize(("labels", "axes"), [("zyxc", "ZYXC"), ("tcyx", "TCYX")])
+def test_channels_may_be_any_axis_and_a_session_goes_on_with_them(make_napari_viewer, qtbot, tmp_path, labels, axes):
+    viewer: Any = make_napari_viewer(show=True)
+    pixels = np.stack([np.stack([discs()] * 3), np.full((3, 256, 256), 7, np.uint8)], axis=axes.index("C"))
+    image = viewer.add_image(pixels, name="cells", axis_labels=tuple(labels), rgb=False)
+    viewer.dims.set_point(0, 2)
+    hands = open_session(viewer, qtbot, tmp_path / "j.jsonl")
+    form, shown = hands.widget.form, f"cells (C{axes[0]}YX)"
+    assert (form.axes.text(), form.image.layer) == (axes, image)
+    hands.click(64, 192)
+    hands.key(KEY.Key_Return)
+    labels_layer = viewer.layers[f"{shown} objects"]
+    assert labels_layer.data.shape == (3, 256, 256)
+    assert [(np.asarray(labels_layer.data)[i] == 1).sum() for i in range(3)] == [0, 0, 1257]
+    form.stop.click()
+    form.start.click()
+    qtbot.waitUntil(lambda: hands.widget.control is not None, timeout=WAIT_MS)
+    assert "Continued with 1 objects" in form.status.text()
+    assert [layer.name for layer in viewer.layers if layer.name.endswith("YX)")] == [shown]

@@ -70,17 +70,34 @@ def test_channels_come_before_all_and_labels_do_not_have_them():
     assert guess_axes(layer) == "CZYX"
     placed = PlacedImage(layer, "CZYX")
     assert placed.placement()["scale"].tolist() == [2, 3, 4]
-    with pytest.raises(
-        ImageError, match=r"must be its first axis, got ZCYX; split them.*np.moveaxis\(data, 1, 0\).* axes CZYX"
-    ):
+    with pytest.raises(ImageError, match=r"are ZCYX, and napari needs CZYX"):
         PlacedImage(layer, "ZCYX")
-    with pytest.raises(ImageError, match=r"must be 4 different letters of TCZYX that end with YX, got 'YX'"):
+    with pytest.raises(ImageError, match=r"must be 4 different letters of TCZYX with Y and X among them, got 'YX'"):
         PlacedImage(layer, "YX")
 
 
-@pytest.mark.parametrize(("shape", "axes"), [((5, 6), "YX"), ((4, 5, 6), "ZYX"), ((3, 4, 5, 6), "TZYX")])
-def test_axes_without_names_are_a_stack_or_a_time_series_of_stacks(shape, axes):
-    assert guess_axes(Image(np.zeros(shape))) == axes
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((5, 6), "YX"),
+        ((4, 5, 6), "ZYX"),
+        ((3, 4, 5, 6), "TZYX"),
+        ((40, 50, 2), "YXC"),
+        ((9, 40, 50, 6), "ZYXC"),
+        ((40, 50, 30), "ZYX"),
+    ],
+)
+def test_axes_without_names_are_of_a_stack_or_film_or_end_with_a_few_channels(shape, axes):
+    assert guess_axes(Image(np.zeros(shape), rgb=False)) == axes
+
+
+@pytest.mark.parametrize(
+    ("labels", "axes"),
+    [(("z", "y", "x", "c"), "ZYXC"), (("time", "channel", "y", "x"), "TCYX"), (("a", "b", "y", "x"), "TZYX")],
+    ids=["letters", "words", "unknown"],
+)
+def test_axes_that_a_layer_names_are_taken_in_any_order(labels, axes):
+    assert guess_axes(Image(np.zeros((3, 40, 50, 60)), axis_labels=labels)) == axes
 
 
 def test_strokes_become_the_prompt_of_the_tool():

@@ -96,7 +96,7 @@ def test_labels_of_a_plane_of_a_stack_are_one_plane_thick_and_lie_on_it(lazy):
     data, options, _ = labels_layer(da.from_array(labels) if lazy else labels, plane)
     assert data.shape == (1, 5, 6)
     assert isinstance(data, da.Array) == lazy
-    assert options["translate"] == (14.0, 0.0, 0.0)
+    assert list(options["translate"]) == [14.0, 0.0, 0.0]
 
 
 def test_a_shown_plane_does_not_change_with_its_layer():
@@ -104,4 +104,27 @@ def test_a_shown_plane_does_not_change_with_its_layer():
     plane = shown_plane(layer, (0, 0))
     layer.name, layer.translate = "after", (9, 9)
     assert plane.name == "before"
-    assert plane.placement["translate"] == (0.0, 0.0)
+    assert list(plane.placement["translate"]) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "axes", "index"),
+    [
+        ({}, (2, 5, 6), "CYX", (3,)),
+        ({"is_stack": True}, (2, 4, 5, 6), "CZYX", ()),
+    ],
+    ids=["a plane", "a stack"],
+)
+def test_channels_come_along_whatever_their_slider_says(options, shape, axes, index):
+    pixels = np.stack([stack(), stack() + 10])
+    layer = Image(pixels, scale=(1, 2, 1, 1), translate=(0, 10, 0, 0))
+    plane = shown_plane(layer, (1.0, 16.0, 0.0, 0.0), has_channels=True, **options)
+    assert (plane.pixels.shape, plane.axes, plane.index) == (shape, axes, index)
+    np.testing.assert_array_equal(plane.pixels, pixels if not index else pixels[:, 3])
+    _, placed, _ = labels_layer(np.ones((5, 6), np.uint32), plane)
+    assert list(placed["translate"]) == [16.0 if index else 10.0, 0.0, 0.0]
+
+
+def test_a_single_plane_of_channels_is_no_stack():
+    with pytest.raises(ImageError, match=r"'c' is a single plane; untick 'all planes'"):
+        shown_plane(Image(stack(), name="c"), (0, 0, 0), is_stack=True, has_channels=True)

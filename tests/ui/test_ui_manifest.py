@@ -89,7 +89,7 @@ def test_the_window_offers_widgets_samples_and_commands(make_napari_viewer, monk
     viewer = make_napari_viewer()
     app = get_app_model()
     _, widget = viewer.window.add_plugin_dock_widget("napari-sam-tiles", "Models")
-    assert type(widget).__name__ == "ModelsWidget"
+    assert (type(widget).__name__, widget.name) == ("ModelsDock", "ModelsWidget")
     titles = [item.command.title for item in app.menus.get_menu("napari/file/io_utilities") if hasattr(item, "command")]
     assert any("Open a huge image lazily" in title for title in titles)
     asked = []

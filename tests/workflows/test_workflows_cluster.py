@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
 import psutil
 import pytest
 import tifffile
@@ -9,8 +13,9 @@ import torch
 
 from napari_sam.errors import ConfigError
 from napari_sam.workflows import SegmentConfig, segment
-from napari_sam.workflows.cluster import open_cluster, segment_maker
+from napari_sam.workflows.cluster import kept_cluster, open_cluster, segment_maker
 from napari_sam.workflows.planning import torch_threads
+from napari_sam.workflows.stack import segment_stack
 from workflows.workflows_scenes import KEEP_ALL, TILES, digest, scene, tiny_checkpoint
 
 
@@ -44,6 +49,40 @@ def test_threads_and_processes_give_the_same_bytes_as_one_process(place):
     with open_cluster(SegmentConfig(workers=2)) as cluster:  # as for workers=2 and nothing else
         assert outcome(place, "cluster", scheduler=cluster.scheduler.address) == alone
         assert listening_addresses() <= {"127.0.0.1", "::1"}  # open to this machine only
+        planes = stack_outcome(place, "cluster planes", scheduler=cluster.scheduler.address)
+    assert planes == stack_outcome(place, "planes")
+
+
+def stack_outcome(place, name: str, **settings):
+    """Of two planes in memory, which go to the workers as files."""
+    output = place / name / "out.ome.zarr"
+    result = segment_stack(
+        np.stack([scene((90, 100)), scene((90, 100))[::-1]]),
+        output,
+        place / "tiny.safetensors",
+        tiling=TILES,
+        config=SegmentConfig(axes="ZYXS", **settings),
+    )
+    assert result.is_complete
+    assert not list(place.rglob("*.npy"))
+    return digest(output), digest(output.with_name("out.csv"))
+
+
+def test_several_runs_share_the_worker_processes(monkeypatch):
+    begun = []
+
+    @contextmanager
+    def local(workers):
+        begun.append(workers)
+        yield SimpleNamespace(scheduler_info=lambda: {"address": "tcp://here:1"})
+
+    monkeypatch.setattr("napari_sam.workflows.cluster._local_cluster", local)
+    with kept_cluster(SegmentConfig(workers=3, z=4)) as shared:
+        assert shared == SegmentConfig(scheduler="tcp://here:1", z=4)
+    for config in (SegmentConfig(), SegmentConfig(workers=2, executor="threads"), SegmentConfig(scheduler="a:1")):
+        with kept_cluster(config) as same:
+            assert same is config
+    assert begun == [3]
 
 
 def listening_addresses() -> set[str]:

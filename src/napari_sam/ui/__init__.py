@@ -1,11 +1,17 @@
-"""The napari plugin: the only part that imports napari, magicgui and Qt."""
+"""The napari plugin: the only part that imports napari, magicgui and Qt. Names load when first used."""
 
-from napari_sam.ui.automatic import AutomaticSegmentation
-from napari_sam.ui.interactive import InteractiveSegmentation
-from napari_sam.ui.layers import LayerTuple, ShownPlane, labels_layer, shown_plane
-from napari_sam.ui.review import ReviewWidget
-from napari_sam.ui.samples import coins_sample, mosaic_sample, nuclei_sample
-from napari_sam.ui.worker import Job
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_sam.ui.automatic import AutomaticSegmentation
+    from napari_sam.ui.interactive import InteractiveSegmentation
+    from napari_sam.ui.layers import LayerTuple, ShownPlane, labels_layer, shown_plane
+    from napari_sam.ui.review import ReviewWidget
+    from napari_sam.ui.samples import coins_sample, mosaic_sample, nuclei_sample
+    from napari_sam.ui.worker import Job
 
 __all__ = [
     "AutomaticSegmentation",
@@ -20,3 +26,23 @@ __all__ = [
     "nuclei_sample",
     "shown_plane",
 ]
+
+_MODULE_OF = {
+    "AutomaticSegmentation": "automatic",
+    "InteractiveSegmentation": "interactive",
+    "Job": "worker",
+    "LayerTuple": "layers",
+    "ReviewWidget": "review",
+    "ShownPlane": "layers",
+    "coins_sample": "samples",
+    "labels_layer": "layers",
+    "mosaic_sample": "samples",
+    "nuclei_sample": "samples",
+    "shown_plane": "layers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'napari_sam.ui' has no attribute {name!r}")
+    return getattr(import_module(f"napari_sam.ui.{_MODULE_OF[name]}"), name)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_sam.errors import NapariSamError
+from napari_sam.ui.region import view_corners
 from napari_sam.ui.session_layers import camera_of
 from napari_sam.workflows.interactive import Box, Click, Question
 
@@ -52,12 +52,11 @@ class Attention:
 
     def view_box(self) -> Box | None:
         """What the screen shows of the image, in full-resolution pixels; None if nothing."""
-        layer, kept = self._control.placed.layer, self._control.placed.kept[-2:]
-        corners = np.asarray(layer.corner_pixels)[:, kept]
-        if layer.multiscale:
-            corners = corners * np.asarray(layer.downsample_factors)[layer.data_level][kept]
-        (y0, x0), (y1, x1) = np.floor(corners[0]), np.ceil(corners[1]) + 1
-        box = Box(int(x0), int(y0), max(int(x0), int(x1)), max(int(y0), int(y1)))
+        corners = view_corners(self._control.placed.layer)
+        if corners is None:
+            return None
+        edges = corners + 0.5
+        box = Box.from_xyxy([*edges.min(axis=0), *edges.max(axis=0)])
         box = box.clipped(Box.of_size(self._control.session.image.frame_size))
         return None if box.is_empty else box
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QProgressBar, QScrollArea, QVBoxLayout, QWidget
 
 import napari_sam
 from napari_sam.errors import NapariSamError, RunInterrupted
+from napari_sam.ui import parts
 from napari_sam.ui.automatic_form import RunRequest, SettingsPanel
 from napari_sam.ui.automatic_work import plane_work, stack_work
 from napari_sam.ui.refilter import RefilterPanel
@@ -71,17 +72,18 @@ class AutomaticSegmentation(QWidget):
         self.settings = SettingsPanel(viewer, self._links)
         self.refilter = RefilterPanel()
         self.tuning = TuningPanel(viewer)
-        self.run = QPushButton("Segment")
-        self.pause = QPushButton("Pause")
-        self.pause.setToolTip("Wait after the current tile; what is finished is on the disk.")
-        self.stop = QPushButton("Stop")
-        self.stop.setToolTip("End after the current tile; with the same settings and 'Save as', the run goes on later.")
-        self.retry = QPushButton("Retry failed")
-        self.retry.setToolTip("Segment the tiles shown in red again.")
+        self.run = parts.button("Segment", "Begin, or go on with an earlier run of this 'Save as'.", self._start)
+        self.pause = parts.button(
+            "Pause", "Wait after the current tile; what is finished is on the disk.", self._pause_or_go_on
+        )
+        self.stop = parts.button(
+            "Stop",
+            "End after the current tile; with the same settings and 'Save as', the run goes on later.",
+            self._ask_to_stop,
+        )
+        self.retry = parts.button("Retry failed", "Segment the tiles shown in red again.", self._retry)
         self.progress = QProgressBar()
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.status = parts.text("What happened last")
         self._look_timer = QTimer(self)
         self._look_timer.setInterval(LOOK_MS)
         self._lay_out()
@@ -98,10 +100,6 @@ class AutomaticSegmentation(QWidget):
         return bool(super().event(event))
 
     def _connect(self) -> None:
-        self.run.clicked.connect(lambda _: self._start())
-        self.pause.clicked.connect(lambda _: self._pause_or_go_on())
-        self.stop.clicked.connect(lambda _: self._ask_to_stop())
-        self.retry.clicked.connect(lambda _: self._retry())
         self.refilter.changed.connect(self._filter)
         self.refilter.keep_pressed.connect(self._keep)
         self.tuning.accepted.connect(self.refilter.apply)

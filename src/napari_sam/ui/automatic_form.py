@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +28,16 @@ from napari_sam.errors import ImageError
 from napari_sam.predict import PRESETS
 from napari_sam.predict.config import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
+from napari_sam.ui.arranging import placed_image
 from napari_sam.ui.fold import Fold
 from napari_sam.ui.form import ConfigForm
+from napari_sam.ui.interactive_text import channels_of
 from napari_sam.ui.layer_choice import LayerChoice
 from napari_sam.ui.layers import ShownPlane, shown_plane
 from napari_sam.ui.model_choice import ModelChoice
+from napari_sam.ui.placing import PlacedImage, check_axes, guess_axes
 from napari_sam.ui.region import shapes_corners, view_corners
+from napari_sam.workflows import SegmentConfig
 from napari_sam.workflows.recommended import recommended_settings
 from napari_sam.workflows.stack import LinkConfig
 
@@ -50,6 +54,8 @@ REGIONS = {
 BASIC = ("prompts", "pred_iou_thresh", "stability_score_thresh", "min_mask_region_area")
 """Settings of automatic masks that most people change; the others are folded away."""
 LINKING = ("link_iou_thresh", "least_planes")
+WORKING = ("workers", "torch_threads", "scheduler")
+"""Of a run's settings those that say who does the work; the others follow from the layer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +69,8 @@ class RunRequest:
     model: str
     automatic: AutoMaskConfig
     tiling: TilingConfig
+    config: SegmentConfig
+    """What the pixels are, and by how many workers they are segmented."""
     region: list[NDArray[np.float64]] | None
     """Polygons in pixels of the plane; None for all of it."""
     restart: bool
@@ -84,6 +92,14 @@ class SettingsPanel(QWidget):
         super().__init__()
         self._viewer = viewer
         self.image = LayerChoice(viewer, (Image,), "The layer to segment. Of a stack, the plane under the sliders.")
+        self.axes = QLineEdit()
+        self.axes.setToolTip(
+            "One letter an axis of the layer: T time, C channel, Z depth, Y row, X column. Where channels are not "
+            "first, or rows and columns not last, the image is shown once more with its axes in that order."
+        )
+        self.channels = QLineEdit()
+        self.channels.setPlaceholderText("all")
+        self.channels.setToolTip("Up to three channels to look at, such as 0, 2; empty takes all of up to three.")
         self.region = _combo(list(REGIONS), "\n".join(f"{name}: {text}" for name, text in REGIONS.items()))
         self.shapes = LayerChoice(viewer, (Shapes,), REGIONS[SHAPES])
         for layers in (self.image, self.shapes):
@@ -111,17 +127,20 @@ class SettingsPanel(QWidget):
         self.advanced = ConfigForm(AutoMaskConfig, [f.name for f in fields(AutoMaskConfig) if f.name not in BASIC])
         self.tiling = ConfigForm(TilingConfig, [f.name for f in fields(TilingConfig)])
         self.tiling.set_values({f.name: f.default for f in fields(TilingConfig)})
+        self.working = ConfigForm(SegmentConfig, WORKING)
+        self.working.set_values({f.name: f.default for f in fields(SegmentConfig)})
         for choice in (self.image, self.shapes, self.model):
             choice.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._lay_out()
         self.model.currentTextChanged.connect(self._fill_in)
         self.preset.currentTextChanged.connect(self._fill_in)
         self.region.currentTextChanged.connect(self._show_shapes)
-        self.image.chosen.connect(self._show_linking)
+        self.image.chosen.connect(self._guess_axes)
+        self.axes.textChanged.connect(self._show_linking)
         self.all_planes.toggled.connect(self._show_linking)
         self._fill_in()
         self._show_shapes()
-        self._show_linking()
+        self._guess_axes()
 
     def request(self) -> RunRequest:
         """What the form asks for.
@@ -136,42 +155,60 @@ class SettingsPanel(QWidget):
         image = self.image.layer
         if image is None:
             raise ImageError("There is no image layer to segment; open an image first (File > Open, or a sample).")
+        axes = self.axes.text().strip().upper()
+        check_axes(image, axes)
+        config = SegmentConfig(channels=channels_of(self.channels.text(), axes), **self.working.values())
+        tiling, automatic = self._settings()
         link = LinkConfig(**self.linking.values()) if self.is_stack else None
-        plane = shown_plane(image, self._viewer.dims.point, is_stack=self.is_stack)
+        is_in_view = image.visible and axes.endswith("YX")
+        # All else is checked by now: this may add a layer, and hide the other.
+        placed = placed_image(self._viewer, image, axes)
+        plane = self._plane(placed)
         return RunRequest(
             plane=plane,
-            image=image,
+            image=placed.layer,
             output=output_path(self.output.text()),
             model=self.model.name,
-            automatic=AutoMaskConfig(**self.basic.values(), **self.advanced.values()),
-            tiling=TilingConfig(**self.tiling.values()),
-            region=self._region(image),
+            automatic=automatic,
+            tiling=tiling,
+            config=replace(config, axes=plane.axes),
+            region=self._region(image if is_in_view else placed.layer, placed),
             restart=self.restart.isChecked(),
             link=link,
         )
 
+    def _settings(self) -> tuple[TilingConfig, AutoMaskConfig]:
+        return (
+            TilingConfig(**self.tiling.values()),
+            AutoMaskConfig(**self.basic.values(), **self.advanced.values()),
+        )
+
+    def _plane(self, placed: PlacedImage, *, is_single: bool = False) -> ShownPlane:
+        is_stack = self.is_stack and not is_single
+        return shown_plane(placed.layer, self._viewer.dims.point, is_stack=is_stack, has_channels="C" in placed.axes)
+
     @property
     def _has_planes(self) -> bool:
-        return self.image.layer is not None and self.image.layer.ndim > 2
+        return bool(set(self.axes.text().strip().upper()) & set("TZ"))
 
     @property
     def is_stack(self) -> bool:
         """Whether all planes of a stack are asked for."""
         return self.all_planes.isChecked() and self._has_planes
 
-    def _region(self, image: Image) -> list[NDArray[np.float64]] | None:
+    def _region(self, seen: Image, placed: PlacedImage) -> list[NDArray[np.float64]] | None:
         if self.region.currentText() == WHOLE_IMAGE:
             return None
         if self.region.currentText() == CURRENT_VIEW:
-            corners = view_corners(image)
+            corners = view_corners(seen)
             if corners is None:
-                raise ImageError(f"layer {image.name!r} is not in view; move it into view, or choose another region.")
+                raise ImageError(f"layer {seen.name!r} is not in view; move it into view, or choose another region.")
             return [corners]
         shapes = self.shapes.layer
         if shapes is None:
             raise ImageError("There is no shapes layer; draw the region in one, or choose another region.")
-        index = shown_plane(image, self._viewer.dims.point).index
-        return shapes_corners(shapes, image, index, self._viewer.dims.point)
+        index = self._plane(placed, is_single=True).index
+        return shapes_corners(shapes, placed.layer, index, self._viewer.dims.point)
 
     def _fill_in(self, _: str = "") -> None:
         preset = self.preset.currentText()
@@ -184,9 +221,21 @@ class SettingsPanel(QWidget):
     def _show_shapes(self, _: str = "") -> None:
         self.shapes.setVisible(self.region.currentText() == SHAPES)
 
-    def _show_linking(self, _: bool = False) -> None:
+    def _guess_axes(self) -> None:
+        layer = self.image.layer
+        self.axes.setText("" if layer is None else guess_axes(layer))
+        self._show_row(self.axes, layer is not None and layer.ndim > 2)
+        self._show_linking()
+
+    def _show_linking(self, _: object = None) -> None:
+        self._show_row(self.channels, "C" in self.axes.text().upper())
         self.all_planes.setVisible(self._has_planes)
         self.linking.setVisible(self.is_stack)
+
+    def _show_row(self, field: QWidget, on: bool) -> None:
+        # Of the form itself only Qt 6.4 can ask this.
+        field.setVisible(on)
+        self._form.labelForField(field).setVisible(on)
 
     def _choose_output(self) -> None:
         chosen, _ = QFileDialog.getSaveFileName(self, "Save labels as", self.output.text(), "OME-Zarr (*.ome.zarr)")
@@ -201,9 +250,11 @@ class SettingsPanel(QWidget):
         place = QHBoxLayout()
         place.addWidget(self.output)
         place.addWidget(browse)
-        form = QFormLayout()
+        self._form = form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         form.addRow("Image", self.image)
+        form.addRow("Axes", self.axes)
+        form.addRow("Channels", self.channels)
         form.addRow("", self.all_planes)
         form.addRow("Region", self.region)
         form.addRow("", self.shapes)
@@ -217,6 +268,7 @@ class SettingsPanel(QWidget):
         layout.addWidget(self.basic)
         layout.addWidget(Fold("More settings of masks", self.advanced))
         layout.addWidget(Fold("Tiles and files", self.tiling, self.restart))
+        layout.addWidget(Fold("Workers", self.working))
 
 
 def output_path(text: str) -> Path:

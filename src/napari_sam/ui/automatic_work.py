@@ -12,13 +12,9 @@ from napari_sam.ui.automatic_form import RunRequest
 from napari_sam.ui.result_layer import Outcome
 from napari_sam.ui.tile_signals import TileSignals
 from napari_sam.ui.worker import Work
-from napari_sam.workflows import SegmentConfig
 from napari_sam.workflows.file_layers import read_viewable
 from napari_sam.workflows.region import write_region
 from napari_sam.workflows.stages import StageProgress
-
-STACK_AXES = ("ZYX", "ZYXS")
-"""Axes of a stack as it is handed on, gray and with colour samples; whether it is depth or time makes no difference."""
 
 
 def plane_work(segment: Callable[..., Any], request: RunRequest, signals: TileSignals) -> Work:
@@ -36,10 +32,8 @@ def stack_work(segment_stack: Callable[..., Any], request: RunRequest, signals: 
     """Segment all planes of a stack and link what was found; there is no preview of it."""
 
     def work(progress: StageProgress, should_stop: Callable[[], bool]) -> Outcome:
-        pixels = request.plane.pixels
-        config = SegmentConfig(axes=STACK_AXES[len(pixels.shape) - 3])
         with signals.follower, _options(request, progress, should_stop) as options:
-            result = segment_stack(pixels, request.output, config=config, link=request.link, **options)
+            result = segment_stack(request.plane.pixels, request.output, link=request.link, **options)
         return Outcome(result, read_viewable(request.output), request.output)
 
     return work
@@ -52,6 +46,7 @@ def _options(request: RunRequest, progress: StageProgress, should_stop: Callable
             "model": request.model,
             "automatic": request.automatic,
             "tiling": request.tiling,
+            "config": request.config,
             "roi": None if request.region is None else write_region(request.region, Path(folder) / "region.geojson"),
             "restart": request.restart,
             "progress": progress,

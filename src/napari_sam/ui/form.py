@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QSizePolicy, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLineEdit, QSizePolicy, QSpinBox, QWidget
 
 from napari_sam.workflows.field_help import field_help
 
@@ -25,7 +25,7 @@ class ConfigForm(QWidget):
     Parameters
     ----------
     config : type
-        The dataclass. Fields may be numbers, texts to choose from (Literal), truth values, or one of these or None.
+        The dataclass. Fields may be numbers, texts to choose from (Literal), truth values, or a number, a text or None.
     names : sequence of str
         Fields to show, in this order.
     """
@@ -90,6 +90,10 @@ def _field_of(kind: Any, name: str) -> QWidget:
         return combo
     if NoneType in get_args(kind):
         (inner,) = options
+        if inner is str:
+            line = QLineEdit()
+            line.setPlaceholderText(_UNSET)
+            return line
         return _number_field(inner, name, optional=True)
     return QCheckBox() if kind is bool else _number_field(kind, name, optional=False)
 
@@ -113,6 +117,8 @@ def _number_field(kind: type, name: str, *, optional: bool) -> QWidget:
 def _changed_signal(field: QWidget) -> Any:
     if isinstance(field, QComboBox):
         return field.currentTextChanged
+    if isinstance(field, QLineEdit):
+        return field.textChanged
     return field.toggled if isinstance(field, QCheckBox) else field.valueChanged
 
 
@@ -121,6 +127,8 @@ def _shown(field: QWidget) -> Any:
         return field.currentText()
     if isinstance(field, QCheckBox):
         return field.isChecked()
+    if isinstance(field, QLineEdit):
+        return field.text().strip() or None
     return None if field.property("optional") and field.value() < 0 else field.value()
 
 
@@ -129,5 +137,7 @@ def _show(field: QWidget, value: Any) -> None:
         field.setCurrentText(value)
     elif isinstance(field, QCheckBox):
         field.setChecked(value)
+    elif isinstance(field, QLineEdit):
+        field.setText(value or "")
     else:
         field.setValue(field.minimum() if value is None else value)

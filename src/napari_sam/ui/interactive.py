@@ -11,6 +11,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_sam.errors import AnnotationError, ImageError, NapariSamError
+from napari_sam.ui.arranging import placed_image
 from napari_sam.ui.interactive_form import InteractiveForm
 from napari_sam.ui.interactive_text import channels_of, object_text, objects_text
 from napari_sam.ui.placing import PlacedImage, guess_axes
@@ -110,7 +111,7 @@ class InteractiveSegmentation(QWidget):
             raise ImageError("there is no image layer to annotate; open an image first (File > Open, or a sample).")
         if not self.form.journal.text().strip():
             raise AnnotationError("the journal needs a place; choose a file, or the image again for the usual one.")
-        return PlacedImage(layer, self.form.axes.text().strip().upper())
+        return placed_image(self._viewer, layer, self.form.axes.text().strip().upper())
 
     def _image_chosen(self) -> None:
         """Offer the image's axes and journal, and say so if there is an earlier session."""
@@ -118,9 +119,7 @@ class InteractiveSegmentation(QWidget):
         self.form.start.setEnabled(layer is not None and self._job is None)
         if layer is None:
             return
-        axes = guess_axes(layer)
-        self.form.axes.setText(axes)
-        self.form.channels.setEnabled("C" in axes)
+        self.form.axes.setText(guess_axes(layer))
         path = layer.source.path
         self.form.journal.setText(str(default_journal(layer.name, layer.level_shapes[0], path)))
 
@@ -277,6 +276,7 @@ class InteractiveSegmentation(QWidget):
     def _connect(self) -> None:
         form = self.form
         form.image.chosen.connect(self._image_chosen)
+        form.axes.textChanged.connect(lambda axes: form.channels.setEnabled("C" in axes.upper()))
         form.journal.textChanged.connect(lambda _text: self._journal_changed())
         form.browse.clicked.connect(lambda _checked: self._browse())
         form.model.currentIndexChanged.connect(lambda _row: self._model_chosen())

@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 
 from napari_sam.errors import ImageError
+from napari_sam.ui.placing import placement_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,14 +31,18 @@ class ShownPlane:
     """Name of the layer."""
     pixels: Any
     """Full-resolution array of shape (H, W), or (H, W, 3 or 4) for an RGB layer; as lazy as the layer's data. Of a
-    stack (N, H, W), or (N, H, W, 3 or 4)."""
+    stack (N, H, W), or (N, H, W, 3 or 4). Channels come before all of these."""
+    axes: str
+    """One letter for each axis of the pixels; those of a stack are Z, whether it is depth or time."""
     index: tuple[int, ...]
-    """Position on the axes before those of the pixels, one number each; empty for all of a layer."""
+    """Position on the axes before those of the pixels, one number each, without channels; empty for all of a layer."""
     placement: dict[str, Any]
-    """Arguments that put a new layer where this plane lies: scale, translate, rotate, shear, affine, units."""
+    """Arguments that put a new layer where this plane lies: scale and translate, or affine; units."""
 
 
-def shown_plane(layer: Image, point: Sequence[float], *, is_stack: bool = False) -> ShownPlane:
+def shown_plane(
+    layer: Image, point: Sequence[float], *, is_stack: bool = False, has_channels: bool = False
+) -> ShownPlane:
     """The plane of `layer` that contains the world position `point` (the viewer's `dims.point`), or its stack.
 
     Parameters
@@ -48,6 +53,8 @@ def shown_plane(layer: Image, point: Sequence[float], *, is_stack: bool = False)
         World coordinates, one for each dimension of the viewer, which may be more than the layer has.
     is_stack : bool
         All planes along the last axis before rows and columns, instead of a single one.
+    has_channels : bool
+        The first axis is one of channels, which are taken together; else it is one of planes.
 
     Raises
     ------
@@ -57,24 +64,26 @@ def shown_plane(layer: Image, point: Sequence[float], *, is_stack: bool = False)
     """
     if layer.ndim < 2:
         raise ImageError(f"a plane has rows and columns, but layer {layer.name!r} has {layer.ndim}; choose an image.")
-    if is_stack and layer.ndim < 3:
+    kept = list(range(int(has_channels), layer.ndim))
+    if is_stack and len(kept) < 3:
         raise ImageError(f"layer {layer.name!r} is a single plane; untick 'all planes', or choose a stack.")
     data = layer.data[0] if layer.multiscale else layer.data
-    leading = layer.ndim - 2
-    position = layer.world_to_data(tuple(point)[-layer.ndim :])[:leading]
+    planes = tuple(data.shape[i] for i in kept[:-2])
+    position = np.asarray(layer.world_to_data(tuple(point)[-layer.ndim :]))[kept[:-2]]
     index = tuple(int(i) for i in np.round(position).astype(int))
-    if any(not 0 <= i < n for i, n in zip(index, data.shape, strict=False)):
+    if any(not 0 <= i < n for i, n in zip(index, planes, strict=True)):
         raise ImageError(
-            f"layer {layer.name!r} has planes {data.shape[:leading]}, and the viewer shows position {index} of it; "
+            f"layer {layer.name!r} has planes {planes}, and the viewer shows position {index} of it; "
             "move the sliders to a plane of this layer."
         )
     before = index[:-1] if is_stack else index
     first_plane = (*before, 0) if is_stack else index
     return ShownPlane(
         name=layer.name,
-        pixels=data[before] if before else data,
+        pixels=data[(slice(None),) * has_channels + before] if before else data,
+        axes="C" * has_channels + "Z" * is_stack + "YX" + "S" * layer.rgb,
         index=before,
-        placement=_placement(layer, first_plane),
+        placement=placement_of(layer, kept, (*first_plane, 0, 0)),
     )
 
 
@@ -92,16 +101,3 @@ def labels_layer(labels: Any, plane: ShownPlane) -> LayerTuple:
         stacked = labels if isinstance(labels, np.ndarray) else da.asarray(labels)
         labels = stacked[(np.newaxis,) * len(plane.index)]
     return labels, {"name": f"{plane.name} objects", **plane.placement}, "labels"
-
-
-def _placement(layer: Image, index: tuple[int, ...]) -> dict[str, Any]:
-    # Where the plane's first pixel lies before `affine`, which napari applies last.
-    first_pixel = layer.affine.inverse(layer.data_to_world((*index, 0, 0)))
-    return {
-        "scale": tuple(layer.scale),
-        "translate": tuple(first_pixel),
-        "rotate": np.array(layer.rotate),
-        "shear": np.array(layer.shear),
-        "affine": np.array(layer.affine.affine_matrix),
-        "units": layer.units,
-    }

@@ -13,7 +13,7 @@ from typing import Any
 from napari.utils.notifications import show_warning
 
 from napari_sam.errors import ImageError
-from napari_sam.images.ome_zarr import METADATA_FILES
+from napari_sam.images.remote import METADATA_FILES
 from napari_sam.ui.layers import LayerTuple
 from napari_sam.workflows.file_layers import FileLayer, read_file_layers
 

@@ -41,7 +41,7 @@ def shapes_corners(shapes: Shapes, image: Image, plane_index: Sequence[int], poi
     shapes : napari.layers.Shapes
     image : napari.layers.Image
     plane_index : sequence of int
-        Position on the image's axes before (row, column).
+        Position on the image's axes before (row, column); channels, which come before these, do not matter.
     point : sequence of float
         World coordinates the viewer shows, for axes that the shapes do not have.
 
@@ -54,7 +54,8 @@ def shapes_corners(shapes: Shapes, image: Image, plane_index: Sequence[int], poi
     for vertices, kind in zip(shapes.data, shapes.shape_type, strict=True):
         if kind in WITH_AREA:
             corners = _to_pixels(_outline(np.asarray(vertices, dtype=float), kind), shapes, image, point)
-            if np.all(np.round(corners[:, :-2]) == np.asarray(plane_index)):
+            before = corners[:, corners.shape[1] - 2 - len(plane_index) : -2]
+            if np.all(np.round(before) == np.asarray(plane_index)):
                 found.append(corners[:, :-3:-1])  # (row, column) to (x, y)
     if not found:
         raise ImageError(

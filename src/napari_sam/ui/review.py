@@ -11,6 +11,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_sam.errors import ImageError, NapariSamError
+from napari_sam.ui.arranging import placed_image
 from napari_sam.ui.interactive import InteractiveSegmentation
 from napari_sam.ui.job_bar import JobBar
 from napari_sam.ui.placing import PlacedImage, guess_axes
@@ -71,7 +72,7 @@ class ReviewWidget(QWidget):
             self.say("Open the image that the result was made from first; it is shown below the objects.")
             return
         try:
-            placed = PlacedImage(layer, guess_axes(layer))
+            placed = placed_image(self._viewer, layer, guess_axes(layer))
         except ImageError as error:
             self.say(str(error))
             return
@@ -103,7 +104,7 @@ class ReviewWidget(QWidget):
         """Follow the widget *Interactive segmentation*, if it is there by now."""
         if self._interactive is not None:
             return
-        docked = self._viewer.window.dock_widgets.values()
+        docked = [getattr(widget, "inside", widget) for widget in self._viewer.window.dock_widgets.values()]
         found = next((widget for widget in docked if isinstance(widget, InteractiveSegmentation)), None)
         if found is not None:
             self._interactive = found

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QGroupBox, QVBoxLayout
 
+from napari_sam.ui import parts
 from napari_sam.ui.result_layer import ResultLayer
 from napari_sam.workflows.tuning import FEWEST_EXAMPLES, Proposal, propose_limits
 
 if TYPE_CHECKING:
     import napari.viewer
 
+_LINES = 4
+"""Of the longest text in the narrowest form."""
 _INVITATION = f"Click {FEWEST_EXAMPLES} to 10 good objects in the result; a second click takes one back."
 
 
@@ -35,20 +38,15 @@ class TuningPanel(QGroupBox):
         self._viewer = viewer
         self._result: ResultLayer | None = None
         self._marks: Any = None
-        self.pick = QPushButton("Pick good objects")
+        self.pick = parts.button("Pick good objects", _INVITATION)
         self.pick.setCheckable(True)
-        self.pick.setToolTip(_INVITATION)
-        self.forget = QPushButton("Forget")
-        self.forget.setToolTip("Begin anew with picking.")
-        self.text = QLabel(_INVITATION)
-        self.text.setWordWrap(True)
-        self.apply = QPushButton("Apply to the sliders")
-        self.apply.setToolTip("Show only objects like the ones you picked.")
-        row = QHBoxLayout()
-        row.addWidget(self.pick)
-        row.addWidget(self.forget)
+        self.forget = parts.button("Forget", "Begin anew with picking.", self.clear)
+        self.text = parts.text("What is proposed")
+        # What is scrolled does not grow with a text that becomes longer.
+        self.text.setMinimumHeight(_LINES * self.text.fontMetrics().lineSpacing())
+        self.apply = parts.button("Apply to the sliders", "Show only objects like the ones you picked.", self._accept)
         layout = QVBoxLayout(self)
-        layout.addLayout(row)
+        layout.addLayout(parts.row(self.pick, self.forget))
         layout.addWidget(self.text)
         layout.addWidget(self.apply)
         self.pick.toggled.connect(self._switch)

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,16 @@ def open_cluster(config: SegmentConfig) -> Iterator[Client | None]:
             yield client
     else:
         yield None
+
+
+@contextmanager
+def kept_cluster(config: SegmentConfig) -> Iterator[SegmentConfig]:
+    """A configuration for several runs one after the other, which share the workers that `config` asks for."""
+    if not config.uses_local_cluster:
+        yield config
+        return
+    with _local_cluster(config.workers) as client:
+        yield replace(config, workers=1, scheduler=client.scheduler_info()["address"])
 
 
 @contextmanager
