@@ -12,7 +12,7 @@ ORACLES := constraints/oracles.txt
 .PHONY: demo test lint types docs bench format clean
 
 demo: $(STAMPS)/headless  ## segment a large composed image with the built-in model and compare with the known labels
-	$(BIN)/python -m napari_sam.workflows.demo --out demo-output
+	$(BIN)/python -m napari_sam.workflows.samples.demo --out demo-output
 
 test: $(STAMPS)/dev $(STAMPS)/system-libraries  ## everything, the GUI included, under a virtual screen
 	bash .ci/pytest $(BIN)/python $(PYTEST_ARGS)

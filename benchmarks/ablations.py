@@ -24,7 +24,7 @@ from napari_sam.model.presets import NANO
 from napari_sam.training.config import TrainConfig
 from napari_sam.training.draw import DrawConfig
 from napari_sam.workflows import evaluate, train
-from napari_sam.workflows.evaluation import EvaluateConfig
+from napari_sam.workflows.evaluating.evaluation import EvaluateConfig
 from napari_sam.workflows.training import AUTOMATIC_DEFAULTS
 
 NARROW = ConvConfig(widths=(16, 32, 64, 80, 112))

@@ -35,7 +35,7 @@ from scipy import ndimage
 from napari_sam.annotate.images import AnnotatedImage
 from napari_sam.images import open_image
 from napari_sam.ui import InteractiveSegmentation
-from napari_sam.workflows.interactive import AnnotationSession, Box, Click, first_window
+from napari_sam.workflows.annotating.interactive import AnnotationSession, Box, Click, first_window
 
 GOOD_IOU, MOST_CLICKS, PATIENCE_S = 0.85, 5, 300
 SMALLEST_PX = 60

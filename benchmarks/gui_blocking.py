@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QApplication
 
 from loop_probe import LoopProbe
 from napari_sam.ui import AutomaticSegmentation
-from napari_sam.workflows.samples import nuclei
+from napari_sam.workflows.samples.images import nuclei
 
 PATIENCE_S = 300
 

@@ -28,9 +28,9 @@ from napari_sam.annotate.questions import Answer, Question
 from napari_sam.annotate.segmenter import Segmenter
 from napari_sam.geometry import Mask, mask_iou, most_interior_point
 from napari_sam.training.data import find_pairs, read_pair
-from napari_sam.workflows.annotation import make_segmenter
+from napari_sam.workflows.annotating.sessions import make_segmenter
 from napari_sam.workflows.estimate import peak_rss_bytes
-from napari_sam.workflows.samples import FIELD_PX, mosaic, nuclei
+from napari_sam.workflows.samples.images import FIELD_PX, mosaic, nuclei
 
 HUGE_PX = 50_000
 LEVELS = 8

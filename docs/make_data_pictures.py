@@ -20,12 +20,12 @@ from napari_sam.images import Normalisation
 from napari_sam.predict.text import TextConfig
 from napari_sam.tiling.objects import MergedObjects
 from napari_sam.training.generated import generate_image
-from napari_sam.workflows.dataset_plots import write_statistics
-from napari_sam.workflows.dataset_statistics import dataset_statistics
+from napari_sam.workflows.datasets.mask_quality import mask_quality, write_quality
+from napari_sam.workflows.datasets.plots import write_statistics
+from napari_sam.workflows.datasets.statistics import dataset_statistics
+from napari_sam.workflows.experiments.text_masks import segment_by_text
 from napari_sam.workflows.exporting import export_objects
-from napari_sam.workflows.mask_quality import mask_quality, write_quality
 from napari_sam.workflows.segmentation import segment
-from napari_sam.workflows.text_masks import segment_by_text
 
 IMAGES = Path(__file__).parent / "images"
 KINDS = {"nuclei": "fluorescent_nuclei", "membranes": "membranes", "fields": "fields"}

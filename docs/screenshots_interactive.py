@@ -13,7 +13,7 @@ import numpy as np
 from screenshot_window import IMAGES, SIZE, settle, wait_until
 
 from napari_sam.ui import InteractiveSegmentation, nuclei_sample
-from napari_sam.ui.canvas import Gesture
+from napari_sam.ui.interactive.canvas import Gesture
 
 
 def click(widget: InteractiveSegmentation, x: float, y: float, positive: bool = True) -> None:

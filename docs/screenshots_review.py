@@ -17,7 +17,7 @@ from napari_sam.export import write_table
 from napari_sam.tiling import MergedObjects
 from napari_sam.tiling.labels import write_labels
 from napari_sam.ui import ReviewWidget, nuclei_sample
-from napari_sam.workflows.interactive import Mask
+from napari_sam.workflows.annotating.interactive import Mask
 
 
 def write_result(labels: np.ndarray, folder: Path) -> Path:

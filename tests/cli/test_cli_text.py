@@ -8,7 +8,7 @@ import tifffile
 
 from napari_sam.cli import EXIT_REFUSED, main
 from napari_sam.export import read_table
-from napari_sam.workflows import text_masks
+from napari_sam.workflows.experiments import text_masks
 from predict.predict_clip import ColourClip
 
 TEXT = ["text", "colours.tif", "red", "-o", "out.tif", "--objects", "objects.tif"]

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from napari_sam.annotate.segmenter import WindowAnswer, WindowQuestion
 from napari_sam.geometry import Mask
-from napari_sam.ui.interactive import InteractiveSegmentation
+from napari_sam.ui.interactive.widget import InteractiveSegmentation
 
 WAIT_MS = 30_000
 CTRL = Qt.KeyboardModifier.ControlModifier

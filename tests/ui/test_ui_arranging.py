@@ -14,9 +14,9 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_sam.errors import ImageError
-from napari_sam.ui.arranging import placed_image
-from napari_sam.ui.placing import lined_up
-from napari_sam.ui.session_layers import camera_of
+from napari_sam.ui.interactive.arranging import placed_image
+from napari_sam.ui.interactive.placing import lined_up
+from napari_sam.ui.interactive.session_layers import camera_of
 
 SIZES = {"T": 2, "C": 3, "Z": 4, "Y": 20, "X": 30}
 

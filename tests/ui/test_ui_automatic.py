@@ -87,7 +87,7 @@ def test_the_tiles_in_view_come_first(viewer, model, qtbot, monkeypatch):
     viewer.add_image(picture(), rgb=True, name="cells")
     widget = open_widget(viewer)
     lower_right = np.array([[100.0, 100], [120, 100], [120, 120], [100, 120]])
-    monkeypatch.setattr("napari_sam.ui.automatic.view_corners", lambda image: lower_right)
+    monkeypatch.setattr("napari_sam.ui.automatic.widget.view_corners", lambda image: lower_right)
     run(widget, qtbot)
     np.testing.assert_array_equal(model.seen[0], picture()[32:, 32:])
 

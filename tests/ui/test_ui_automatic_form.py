@@ -15,12 +15,12 @@ from qtpy.QtWidgets import QApplication, QWidget
 from napari_sam.errors import ImageError
 from napari_sam.predict.config import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
-from napari_sam.ui.automatic_form import output_path
+from napari_sam.ui.automatic.form import output_path
+from napari_sam.ui.automatic.refilter import STEPS, RefilterPanel
+from napari_sam.ui.automatic.region import shapes_corners, view_corners
+from napari_sam.ui.automatic.remaining import RemainingTime
 from napari_sam.ui.fold import Fold
 from napari_sam.ui.form import ConfigForm, label_of
-from napari_sam.ui.refilter import STEPS, RefilterPanel
-from napari_sam.ui.region import shapes_corners, view_corners
-from napari_sam.ui.remaining import RemainingTime
 from napari_sam.workflows.refilter import ObjectFilterConfig
 
 

@@ -12,7 +12,7 @@ import pytest
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_sam.ui import interactive
+from napari_sam.ui.interactive import widget as interactive
 from ui.interactive_scenes import WAIT_MS, Hands, ThresholdSegmenter, discs, labels_of, open_session, start
 
 KEY = Qt.Key
@@ -100,7 +100,7 @@ def test_answers_of_a_former_model_are_refused_and_the_new_one_is_asked(viewer, 
     hands.click(64, 64, wait=False)
     control = hands.widget.control
     store = interactive.SessionControl.use_store
-    from napari_sam.workflows.interactive import change_model
+    from napari_sam.workflows.annotating.interactive import change_model
 
     store(control, change_model(control.session, other))
     qtbot.waitUntil(lambda: control.current.mask is not None, timeout=WAIT_MS)

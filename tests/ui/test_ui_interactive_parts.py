@@ -16,14 +16,20 @@ from scipy.spatial.distance import cdist
 from napari_sam.annotate.prompts import BoxPrompt, Click, MaskPrompt, Scribble
 from napari_sam.errors import AnnotationError, ConfigError, ImageError, OutputError, PromptError
 from napari_sam.geometry import Box, Mask
-from napari_sam.ui import marks
-from napari_sam.ui.interactive_text import channels_of, mask_names
-from napari_sam.ui.placing import PlacedImage, guess_axes
-from napari_sam.ui.session_control import TOOLS, SessionControl
-from napari_sam.ui.shortcuts import SHORTCUTS, KeyBindings, as_key, forget_keys, read_keys, store_key
-from napari_sam.workflows.drawn import boxes_of_labels, boxes_of_shapes, cut_parts, prompt_of_stroke, stroke_mask
-from napari_sam.workflows.interactive import AnnotationSession, default_journal
-from napari_sam.workflows.preferences import read_preference, write_preference
+from napari_sam.ui.interactive import marks
+from napari_sam.ui.interactive.placing import PlacedImage, guess_axes
+from napari_sam.ui.interactive.session_control import TOOLS, SessionControl
+from napari_sam.ui.interactive.shortcuts import SHORTCUTS, KeyBindings, as_key, forget_keys, read_keys, store_key
+from napari_sam.ui.interactive.text import channels_of, mask_names
+from napari_sam.workflows.annotating.drawn import (
+    boxes_of_labels,
+    boxes_of_shapes,
+    cut_parts,
+    prompt_of_stroke,
+    stroke_mask,
+)
+from napari_sam.workflows.annotating.interactive import AnnotationSession, default_journal
+from napari_sam.workflows.annotating.preferences import read_preference, write_preference
 
 FRAME = (40, 60)
 PLACES = {

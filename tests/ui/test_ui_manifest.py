@@ -11,7 +11,7 @@ import npe2
 import pytest
 from napari.layers import Layer
 
-from napari_sam.workflows.samples import mosaic
+from napari_sam.workflows.samples.images import mosaic
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "src" / "napari_sam" / "napari.yaml"

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "model"))
 from tiny_checkpoints import TINY_CONV, entry_for, running_server, tiny_sam
 
 from napari_sam.model import registry, save_checkpoint
-from napari_sam.ui.automatic_form import SettingsPanel
+from napari_sam.ui.automatic.form import SettingsPanel
 from napari_sam.ui.model_choice import ModelChoice
 from napari_sam.ui.models import COLUMNS, ModelsWidget
 from napari_sam.workflows.models import add_own_model, forget_own_model, usable_models

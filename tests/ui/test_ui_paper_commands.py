@@ -16,7 +16,7 @@ from napari_sam.predict import EdgeConfig
 from napari_sam.ui import paper_commands
 from napari_sam.ui.layers import shown_plane
 from napari_sam.ui.paper_commands import boxes_layer, edges_layer, show_edges, show_proposals
-from napari_sam.workflows.edges import edges_of_array
+from napari_sam.workflows.experiments.edges import edges_of_array
 from ui.ui_runs import WAIT_MS
 from workflows.workflows_scenes import squares, tiny_model
 
@@ -73,8 +73,8 @@ def test_a_model_is_asked_for_where_there_are_several(monkeypatch):
 
 def test_both_commands_add_their_layers_without_holding_the_window(make_napari_viewer, qtbot, monkeypatch):
     monkeypatch.setattr(paper_commands, "usable_models", lambda: ("nano",))
-    monkeypatch.setattr("napari_sam.workflows.edges.load_model", lambda name: tiny_model())
-    monkeypatch.setattr("napari_sam.workflows.proposals.load_model", lambda name: tiny_model())
+    monkeypatch.setattr("napari_sam.workflows.experiments.edges.load_model", lambda name: tiny_model())
+    monkeypatch.setattr("napari_sam.workflows.experiments.proposals.load_model", lambda name: tiny_model())
     few = paper_commands.ObjectProposalConfig(points_per_side=3, proposals=5)
     monkeypatch.setattr(paper_commands, "SHOWN_PROPOSALS", few)
     quick = partial(edges_of_array, edges=EdgeConfig(points_per_side=2))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_sam.ui.review import ReviewWidget
-from napari_sam.ui.review_round import Rounds
-from napari_sam.workflows.data_engine import FoundMasks, batches
-from napari_sam.workflows.interactive import Box, Mask, PlaneMask
-from napari_sam.workflows.retraining import Judgement, Retrained
-from napari_sam.workflows.review import read_record
+from napari_sam.ui.review.round import Rounds
+from napari_sam.ui.review.widget import ReviewWidget
+from napari_sam.workflows.annotating.data_engine import FoundMasks, batches
+from napari_sam.workflows.annotating.interactive import Box, Mask, PlaneMask
+from napari_sam.workflows.annotating.retraining import Judgement, Retrained
+from napari_sam.workflows.annotating.review import read_record
 from ui.interactive_scenes import WAIT_MS, Hands, ThresholdSegmenter, discs, open_session
 
 KEY = Qt.Key
@@ -153,8 +153,8 @@ def test_masks_are_prefilled_in_parts_and_a_retraining_is_told_and_selectable(ha
     form, control = hands.review.form, hands.widget.control
     control.attempt(lambda: control.session.delete([1, 2, 3, 4]))
     found = [part for parts in squares_on_discs() for part in parts]
-    monkeypatch.setattr("napari_sam.ui.review_jobs.find_automatic", lambda *a, **k: found_masks(found, k["mode"]))
-    monkeypatch.setattr("napari_sam.ui.review.batches", partial(batches, size=3))
+    monkeypatch.setattr("napari_sam.ui.review.jobs.find_automatic", lambda *a, **k: found_masks(found, k["mode"]))
+    monkeypatch.setattr("napari_sam.ui.review.widget.batches", partial(batches, size=3))
     form.prefill.click()
     hands.qtbot.waitUntil(lambda: "became objects" in form.status.text(), timeout=WAIT_MS)
     assert form.status.text() == "4 of 9 masks became objects; a seam cuts 1."
@@ -164,7 +164,7 @@ def test_masks_are_prefilled_in_parts_and_a_retraining_is_told_and_selectable(ha
     path.touch()
     before, after = Judgement(0.7, 0.8, 9), Judgement(0.8, 0.85, 9)
     made = Retrained(path, before, after, (0.02, 0.15), 21, {"sparse": 2, "exhaustive": 0})
-    monkeypatch.setattr("napari_sam.ui.review_jobs.retrain", lambda *a, **k: (asked.append(k), made)[1])
+    monkeypatch.setattr("napari_sam.ui.review.jobs.retrain", lambda *a, **k: (asked.append(k), made)[1])
     form.minutes.setValue(2.5)
     form.retrain.click()
     hands.qtbot.waitUntil(lambda: form.retrain_text.text() != "", timeout=WAIT_MS)

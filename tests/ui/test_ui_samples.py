@@ -10,8 +10,8 @@ import pytest
 
 from napari_sam.errors import ImageError
 from napari_sam.ui import samples
-from napari_sam.workflows.phase_sample import phase_contrast_film
-from napari_sam.workflows.samples import REAL_SAMPLES, film, real_sample
+from napari_sam.workflows.samples.images import REAL_SAMPLES, film, real_sample
+from napari_sam.workflows.samples.phase import phase_contrast_film
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from napari_sam.errors import JournalError
 from napari_sam.geometry import Box, Mask, mask_iou, most_interior_point
 from napari_sam.model import load_model
 from napari_sam.predict import embed_image, predict_masks
-from napari_sam.workflows.annotation import make_segmenter, open_session, open_store, painted_logits
-from napari_sam.workflows.samples import nuclei
+from napari_sam.workflows.annotating.sessions import make_segmenter, open_session, open_store, painted_logits
+from napari_sam.workflows.samples.images import nuclei
 
 
 @pytest.fixture(scope="module")

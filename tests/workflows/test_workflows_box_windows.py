@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_sam.geometry import Box
-from napari_sam.workflows.box_windows import LARGEST_PART, plan_windows
+from napari_sam.workflows.experiments.box_windows import LARGEST_PART, plan_windows
 
 WINDOW_PX = 64
 

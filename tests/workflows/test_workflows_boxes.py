@@ -12,7 +12,8 @@ from napari_sam.errors import LedgerError, OutputError, PromptError, RunInterrup
 from napari_sam.geometry import Box
 from napari_sam.images.detections import Detections
 from napari_sam.predict import masks_from_boxes
-from napari_sam.workflows import SegmentConfig, SegmentPaths, boxes, segment_boxes
+from napari_sam.workflows import SegmentConfig, SegmentPaths, segment_boxes
+from napari_sam.workflows.experiments import boxes
 from workflows.workflows_scenes import tiny_model
 
 SHAPE = (150, 210)

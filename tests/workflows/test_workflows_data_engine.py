@@ -12,7 +12,7 @@ from napari_sam.annotate.session import AnnotationSession
 from napari_sam.errors import AnnotationError, ConfigError, ImageError, JournalError, RunInterrupted
 from napari_sam.geometry import Box, Mask
 from napari_sam.workflows import segment
-from napari_sam.workflows.data_engine import (
+from napari_sam.workflows.annotating.data_engine import (
     FoundMasks,
     ObjectFilterConfig,
     automatic_output,
@@ -21,8 +21,8 @@ from napari_sam.workflows.data_engine import (
     prefill_automatic,
     read_masks,
 )
-from napari_sam.workflows.result_review import open_review, review_journal
-from napari_sam.workflows.review import (
+from napari_sam.workflows.annotating.result_review import open_review, review_journal
+from napari_sam.workflows.annotating.review import (
     Place,
     PlaceCount,
     ReviewRecord,
@@ -118,7 +118,7 @@ def test_a_result_becomes_a_session_with_its_labels_scores_and_seams(result):
 
 
 def segmenter():
-    from napari_sam.workflows.annotation import make_segmenter
+    from napari_sam.workflows.annotating.sessions import make_segmenter
 
     return make_segmenter(tiny_model())
 

@@ -17,11 +17,11 @@ from napari_sam.cli import EXIT_REFUSED, main
 from napari_sam.errors import ConfigError, ImageError, JournalError, TrainingError
 from napari_sam.export import Sa1bWriter, iter_sa1b, trace_polygons
 from napari_sam.geometry import Mask
-from napari_sam.workflows.dataset import read_dataset, write_dataset
-from napari_sam.workflows.dataset_card import TO_FILL_IN, data_card
-from napari_sam.workflows.dataset_plots import write_statistics
-from napari_sam.workflows.dataset_statistics import CONCAVITY_BINS, SIZE_BINS, DatasetStatistics, dataset_statistics
-from napari_sam.workflows.mask_quality import mask_quality, write_quality
+from napari_sam.workflows.datasets.card import TO_FILL_IN, data_card
+from napari_sam.workflows.datasets.folders import read_dataset, write_dataset
+from napari_sam.workflows.datasets.mask_quality import mask_quality, write_quality
+from napari_sam.workflows.datasets.plots import write_statistics
+from napari_sam.workflows.datasets.statistics import CONCAVITY_BINS, SIZE_BINS, DatasetStatistics, dataset_statistics
 from workflows.workflows_scenes import tiny_checkpoint
 
 SIZE = (48, 64)

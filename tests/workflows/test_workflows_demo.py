@@ -9,8 +9,8 @@ import pytest
 import tifffile
 
 from napari_sam.errors import TrainingError
-from napari_sam.workflows.demo import compare, main, run_demo
-from napari_sam.workflows.samples import FIELD_PX, REAL_IMAGES, Sample, coins, mosaic, nuclei
+from napari_sam.workflows.samples.demo import compare, main, run_demo
+from napari_sam.workflows.samples.images import FIELD_PX, REAL_IMAGES, Sample, coins, mosaic, nuclei
 
 SMALL = (1, 2)
 

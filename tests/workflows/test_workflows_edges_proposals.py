@@ -15,10 +15,10 @@ from napari_sam.geometry import Rle
 from napari_sam.images.detections import read_boxes
 from napari_sam.predict import EdgeConfig, ObjectProposalConfig, detect_edges, proposal_score
 from napari_sam.tiling import TilingConfig
-from napari_sam.workflows import edges as edges_job
-from napari_sam.workflows import image_choice
-from napari_sam.workflows.edges import edges_of_array, write_edges
-from napari_sam.workflows.proposals import write_proposals
+from napari_sam.workflows.experiments import edges as edges_job
+from napari_sam.workflows.experiments import image_choice
+from napari_sam.workflows.experiments.edges import edges_of_array, write_edges
+from napari_sam.workflows.experiments.proposals import write_proposals
 from workflows.workflows_scenes import tiny_model
 
 EDGES = EdgeConfig(points_per_side=2)

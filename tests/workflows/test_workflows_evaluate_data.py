@@ -11,7 +11,7 @@ import zarr
 import napari_sam
 from napari_sam.errors import ConfigError, TrainingError
 from napari_sam.workflows import EvaluateConfig
-from napari_sam.workflows.evaluation_data import NOT_LISTED, judged_pairs
+from napari_sam.workflows.evaluating.data import NOT_LISTED, judged_pairs
 from workflows.workflows_scenes import squares, stand_in, tiny_model, write_pairs
 
 

@@ -14,9 +14,10 @@ import napari_sam
 from napari_sam.errors import ConfigError, OutputError
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
-from napari_sam.workflows import EvaluateConfig, evaluation
-from napari_sam.workflows.evaluation_cases import MATCHED, MAX_PANEL_PX, UNMATCHED, outlined, pick_cases
-from napari_sam.workflows.evaluation_plots import Series, line_plot, row_plot
+from napari_sam.workflows import EvaluateConfig
+from napari_sam.workflows.evaluating import evaluation
+from napari_sam.workflows.evaluating.cases import MATCHED, MAX_PANEL_PX, UNMATCHED, outlined, pick_cases
+from napari_sam.workflows.evaluating.plots import Series, line_plot, row_plot
 from workflows.workflows_scenes import KEEP_ALL, stand_in, tiny_model, write_pairs
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_sam.errors import ConfigError
-from napari_sam.workflows.huge_sample import SIDE_PX, huge_nuclei
+from napari_sam.workflows.samples.huge import SIDE_PX, huge_nuclei
 
 SAMPLE = huge_nuclei()
 SMALL = huge_nuclei(1200, seed=3)

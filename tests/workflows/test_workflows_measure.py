@@ -17,10 +17,10 @@ from napari_sam.errors import ConfigError, TrainingError
 from napari_sam.evaluation.boundaries import label_boundaries
 from napari_sam.geometry import Box, Mask
 from napari_sam.predict import EdgeConfig, ObjectProposalConfig
-from napari_sam.workflows import coco_evaluation, edge_evaluation
-from napari_sam.workflows.coco_evaluation import CocoEvaluationConfig, evaluate_boxes, evaluate_proposals
-from napari_sam.workflows.edge_evaluation import EdgeEvaluationConfig, evaluate_edges, read_boundaries
-from napari_sam.workflows.truth import coco_mask, masks_of_labels, pair_readers
+from napari_sam.workflows.evaluating.truth import coco_mask, masks_of_labels, pair_readers
+from napari_sam.workflows.experiments import coco_evaluation, edge_evaluation
+from napari_sam.workflows.experiments.coco_evaluation import CocoEvaluationConfig, evaluate_boxes, evaluate_proposals
+from napari_sam.workflows.experiments.edge_evaluation import EdgeEvaluationConfig, evaluate_edges, read_boundaries
 from workflows.workflows_scenes import squares, tiny_model, write_pairs
 
 EDGES = EdgeConfig(points_per_side=2)

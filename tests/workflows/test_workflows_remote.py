@@ -17,12 +17,12 @@ from napari_sam.errors import ConfigError, ImageError, LedgerError, OutputError,
 from napari_sam.images import remote
 from napari_sam.images.cache import PieceCache
 from napari_sam.workflows import SegmentConfig, segment
+from napari_sam.workflows.annotating.replay import replay_journal
 from napari_sam.workflows.batch import segment_batch
-from napari_sam.workflows.boxes import segment_boxes
-from napari_sam.workflows.edges import write_edges
+from napari_sam.workflows.experiments.boxes import segment_boxes
+from napari_sam.workflows.experiments.edges import write_edges
 from napari_sam.workflows.exporting import export_objects
 from napari_sam.workflows.label_files import save_labels
-from napari_sam.workflows.replay import replay_journal
 from napari_sam.workflows.stack import segment_stack
 from workflows.workflows_scenes import TILES, digest, squares, stand_in, tiny_checkpoint, tiny_model
 

@@ -17,7 +17,7 @@ from napari_sam.errors import OutputError
 from napari_sam.export import read_table
 from napari_sam.geometry import Box, Mask
 from napari_sam.images import ImageSource, Normalisation, open_image
-from napari_sam.workflows.replay import replay_journal
+from napari_sam.workflows.annotating.replay import replay_journal
 
 LIMITS = Normalisation((0.0,), (255.0,))
 

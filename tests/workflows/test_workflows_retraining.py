@@ -17,10 +17,10 @@ from napari_sam.geometry import Box, Mask
 from napari_sam.model import load_model
 from napari_sam.model.own_models import own_models
 from napari_sam.training.data import find_pairs, read_pair
-from napari_sam.workflows.retraining import Judgement, RetrainConfig, Retrained, new_model_path, retrain
-from napari_sam.workflows.session_pairs import verified_of, write_session_pairs
+from napari_sam.workflows.annotating.retraining import Judgement, RetrainConfig, Retrained, new_model_path, retrain
+from napari_sam.workflows.annotating.session_pairs import verified_of, write_session_pairs
+from napari_sam.workflows.annotating.verified import Window, divide, is_exhaustive, read_window, teach_all, write_pairs
 from napari_sam.workflows.training import train
-from napari_sam.workflows.verified import Window, divide, is_exhaustive, read_window, teach_all, write_pairs
 from workflows.workflows_scenes import squares, tiny_checkpoint
 
 QUICK = {"steps": 2, "crops": 2, "crop_px": 32, "prompts_per_crop": 2, "log_every": 1, "bf16": False}

@@ -12,8 +12,8 @@ from napari_sam.geometry import Box, Mask
 from napari_sam.images import open_image
 from napari_sam.predict.text import TextConfig
 from napari_sam.tiling.objects import MergedObjects
-from napari_sam.workflows import text_masks
-from napari_sam.workflows.text_masks import SCORE_COLUMN, all_objects_path, segment_by_text
+from napari_sam.workflows.experiments import text_masks
+from napari_sam.workflows.experiments.text_masks import SCORE_COLUMN, all_objects_path, segment_by_text
 from predict.predict_clip import ColourClip
 from workflows.workflows_scenes import KEEP_ALL, tiny_checkpoint
 

@@ -14,7 +14,8 @@ from napari_sam.model import VitConfig, build_sam, load_model, save_checkpoint
 from napari_sam.training.config import TrainConfig
 from napari_sam.training.draw import DrawConfig
 from napari_sam.training.loop import Trainer
-from napari_sam.workflows import train, training, validation
+from napari_sam.workflows import train, training
+from napari_sam.workflows.evaluating import validation
 from workflows.workflows_scenes import TINY, tiny_checkpoint, tiny_model, write_pairs
 
 QUICK = {"steps": 2, "crops": 2, "crop_px": 32, "prompts_per_crop": 2, "frames": 4}

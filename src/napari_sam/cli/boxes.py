@@ -21,8 +21,8 @@ from napari_sam.cli.options import (
 )
 from napari_sam.cli.progress import Bars
 from napari_sam.workflows import SegmentConfig, SegmentPaths
-from napari_sam.workflows.boxes import BoxesResult, segment_boxes
-from napari_sam.workflows.image_choice import IMAGE_FIELDS
+from napari_sam.workflows.experiments.boxes import BoxesResult, segment_boxes
+from napari_sam.workflows.experiments.image_choice import IMAGE_FIELDS
 
 MEASURED_FIELDS = ("intensities", "shapes")
 SHOWN = 10

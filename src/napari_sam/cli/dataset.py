@@ -10,11 +10,11 @@ from cyclopts import App, Parameter
 
 from napari_sam.cli.options import DeviceFlag, OutputFlag, PresetFlag
 from napari_sam.cli.progress import Bars
-from napari_sam.workflows.dataset import read_dataset, write_dataset
-from napari_sam.workflows.dataset_card import write_data_card
-from napari_sam.workflows.dataset_plots import write_statistics
-from napari_sam.workflows.dataset_statistics import dataset_statistics
-from napari_sam.workflows.mask_quality import mask_quality, write_quality
+from napari_sam.workflows.datasets.card import write_data_card
+from napari_sam.workflows.datasets.folders import read_dataset, write_dataset
+from napari_sam.workflows.datasets.mask_quality import mask_quality, write_quality
+from napari_sam.workflows.datasets.plots import write_statistics
+from napari_sam.workflows.datasets.statistics import dataset_statistics
 
 app = App(
     name="dataset",

@@ -12,8 +12,8 @@ from napari_sam.cli.progress import Bars
 from napari_sam.predict import EdgeConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig
-from napari_sam.workflows.edges import write_edges
-from napari_sam.workflows.image_choice import IMAGE_FIELDS
+from napari_sam.workflows.experiments.edges import write_edges
+from napari_sam.workflows.experiments.image_choice import IMAGE_FIELDS
 
 TILE_FIELDS = ("core_px", "halo_px")
 WHOLE_HELP = (

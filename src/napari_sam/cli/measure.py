@@ -10,8 +10,8 @@ from cyclopts import App
 from napari_sam.cli.options import DeviceFlag, JsonFlag, ModelFlag, given, settings_of
 from napari_sam.cli.progress import Bars
 from napari_sam.predict import EdgeConfig, ObjectProposalConfig
-from napari_sam.workflows.coco_evaluation import CocoEvaluationConfig, evaluate_boxes, evaluate_proposals
-from napari_sam.workflows.edge_evaluation import EdgeEvaluationConfig, evaluate_edges
+from napari_sam.workflows.experiments.coco_evaluation import CocoEvaluationConfig, evaluate_boxes, evaluate_proposals
+from napari_sam.workflows.experiments.edge_evaluation import EdgeEvaluationConfig, evaluate_edges
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as BoxFlags

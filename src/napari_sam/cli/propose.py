@@ -13,7 +13,7 @@ from napari_sam.cli.progress import Bars
 from napari_sam.predict import ObjectProposalConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig
-from napari_sam.workflows.proposals import write_proposals
+from napari_sam.workflows.experiments.proposals import write_proposals
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as ImageFlags

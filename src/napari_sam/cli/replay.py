@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from napari_sam.cli.options import OutputFlag
-from napari_sam.workflows.replay import replay_journal
+from napari_sam.workflows.annotating.replay import replay_journal
 
 
 def replay(

@@ -11,7 +11,7 @@ from napari_sam.cli.options import DeviceFlag, OutputFlag, PresetFlag, given, se
 from napari_sam.cli.progress import Bars
 from napari_sam.predict.text import TextConfig
 from napari_sam.workflows import SegmentConfig
-from napari_sam.workflows.text_masks import segment_by_text
+from napari_sam.workflows.experiments.text_masks import segment_by_text
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as ImageFlags

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_sam.ui.automatic import AutomaticSegmentation
-    from napari_sam.ui.interactive import InteractiveSegmentation
+    from napari_sam.ui.automatic.widget import AutomaticSegmentation
+    from napari_sam.ui.interactive.widget import InteractiveSegmentation
     from napari_sam.ui.layers import LayerTuple, ShownPlane, labels_layer, shown_plane
-    from napari_sam.ui.review import ReviewWidget
+    from napari_sam.ui.review.widget import ReviewWidget
     from napari_sam.ui.samples import coins_sample, mosaic_sample, nuclei_sample
     from napari_sam.ui.worker import Job
 
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "AutomaticSegmentation": "automatic",
-    "InteractiveSegmentation": "interactive",
+    "AutomaticSegmentation": "automatic.widget",
+    "InteractiveSegmentation": "interactive.widget",
     "Job": "worker",
     "LayerTuple": "layers",
-    "ReviewWidget": "review",
+    "ReviewWidget": "review.widget",
     "ShownPlane": "layers",
     "coins_sample": "samples",
     "labels_layer": "layers",

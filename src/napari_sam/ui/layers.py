@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 
 from napari_sam.errors import ImageError
-from napari_sam.ui.placing import placement_of
+from napari_sam.ui.interactive.placing import placement_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -102,19 +102,19 @@ class OpeningWidget(QWidget):
 class AutomaticDock(OpeningWidget):
     """The widget *Automatic segmentation*."""
 
-    module, name = "napari_sam.ui.automatic", "AutomaticSegmentation"
+    module, name = "napari_sam.ui.automatic.widget", "AutomaticSegmentation"
 
 
 class InteractiveDock(OpeningWidget):
     """The widget *Interactive segmentation*."""
 
-    module, name = "napari_sam.ui.interactive", "InteractiveSegmentation"
+    module, name = "napari_sam.ui.interactive.widget", "InteractiveSegmentation"
 
 
 class ReviewDock(OpeningWidget):
     """The widget *Review*."""
 
-    module, name = "napari_sam.ui.review", "ReviewWidget"
+    module, name = "napari_sam.ui.review.widget", "ReviewWidget"
 
 
 class ModelsDock(OpeningWidget):

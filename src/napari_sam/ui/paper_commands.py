@@ -17,9 +17,9 @@ from napari_sam.errors import ImageError
 from napari_sam.predict import ObjectProposalConfig
 from napari_sam.ui.layers import LayerTuple, ShownPlane, shown_plane
 from napari_sam.ui.worker import Job
-from napari_sam.workflows.edges import edges_of_array
+from napari_sam.workflows.experiments.edges import edges_of_array
+from napari_sam.workflows.experiments.proposals import proposals_of_array
 from napari_sam.workflows.models import usable_models
-from napari_sam.workflows.proposals import proposals_of_array
 
 SHOWN_PROPOSALS = ObjectProposalConfig(points_per_side=32, proposals=100)
 """A quarter of the published points: soon there, and more boxes than a person looks through."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from napari_sam.ui.layers import LayerTuple
-from napari_sam.workflows.huge_sample import PIXEL_SIZE_UM, huge_nuclei
-from napari_sam.workflows.samples import Sample, coins, film, mosaic, nuclei, real_sample
+from napari_sam.workflows.samples.huge import PIXEL_SIZE_UM, huge_nuclei
+from napari_sam.workflows.samples.images import Sample, coins, film, mosaic, nuclei, real_sample
 
 
 def coins_sample() -> list[LayerTuple]:

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_sam.workflows.boxes import segment_boxes
-    from napari_sam.workflows.evaluation import EvaluateConfig, evaluate
+    from napari_sam.workflows.evaluating.evaluation import EvaluateConfig, evaluate
+    from napari_sam.workflows.experiments.boxes import segment_boxes
     from napari_sam.workflows.planning import SegmentConfig, SegmentPaths, SegmentPlan, plan_segment
     from napari_sam.workflows.segmentation import SegmentResult, segment
     from napari_sam.workflows.training import train
@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "EvaluateConfig": "evaluation",
-    "evaluate": "evaluation",
+    "EvaluateConfig": "evaluating.evaluation",
+    "evaluate": "evaluating.evaluation",
     "SegmentResult": "segmentation",
     "segment": "segmentation",
-    "segment_boxes": "boxes",
+    "segment_boxes": "experiments.boxes",
     "train": "training",
 }
 

@@ -23,8 +23,8 @@ from napari_sam.training.data import Pair, find_pairs
 from napari_sam.training.draw import DrawConfig, TrainingSet, held_out
 from napari_sam.training.loop import Progress, Trainer
 from napari_sam.training.plot import write_plot
-from napari_sam.workflows.session_pairs import write_session_pairs
-from napari_sam.workflows.validation import check_selection, make_validator
+from napari_sam.workflows.annotating.session_pairs import write_session_pairs
+from napari_sam.workflows.evaluating.validation import check_selection, make_validator
 
 AUTOMATIC_DEFAULTS: dict[str, Any] = {
     "prompts": "instances",

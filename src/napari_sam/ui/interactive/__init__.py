@@ -1,0 +1,1 @@
+"""The widget *Interactive segmentation*, and a session in a viewer."""

@@ -1,0 +1,1 @@
+"""Annotation sessions with a real model: opened, replayed, reviewed, learned from."""

@@ -1,0 +1,1 @@
+"""Images to try things on, and the demonstration; nothing is downloaded."""
