@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from napari_sam.workflows.allocator import (
+    ARENAS,
     MMAP_THRESHOLD_BYTES,
     TRIM_THRESHOLD_BYTES,
     give_back_freed_memory,
@@ -19,6 +20,7 @@ from napari_sam.workflows.allocator import (
 VARIABLES = {
     "MALLOC_MMAP_THRESHOLD_": str(MMAP_THRESHOLD_BYTES),
     "MALLOC_TRIM_THRESHOLD_": str(TRIM_THRESHOLD_BYTES),
+    "MALLOC_ARENA_MAX": str(ARENAS),
 }
 
 
@@ -37,14 +39,14 @@ def test_this_process_and_those_it_starts_are_set_alike():
     environment, libc = {}, RecordingLibc()
     assert keep_freed_memory(environment, libc)
     assert environment == VARIABLES
-    assert libc.asked == {-3: MMAP_THRESHOLD_BYTES, -1: TRIM_THRESHOLD_BYTES}
+    assert libc.asked == {-3: MMAP_THRESHOLD_BYTES, -1: TRIM_THRESHOLD_BYTES, -8: ARENAS}
 
 
 def test_what_the_user_has_set_stays():
     environment, libc = {"MALLOC_TRIM_THRESHOLD_": "1000"}, RecordingLibc()
     assert keep_freed_memory(environment, libc)
     assert environment == VARIABLES | {"MALLOC_TRIM_THRESHOLD_": "1000"}
-    assert libc.asked == {-3: MMAP_THRESHOLD_BYTES}
+    assert libc.asked == {-3: MMAP_THRESHOLD_BYTES, -8: ARENAS}
 
 
 def test_a_setting_that_is_refused_is_told():
