@@ -3,8 +3,10 @@ last."""
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +20,21 @@ MOST_AHEAD_S = 3.0
 Answer = Any
 Question = Any
 Ask = Callable[[Question, Callable[[], bool]], Answer]
+
+AT_EXIT_S = 10.0
+"""How long Python waits at its end for a model that is answering: torch aborts where its thread is cut off."""
+
+_alive: weakref.WeakSet[Answerer] = weakref.WeakSet()
+
+
+@atexit.register
+def end_all() -> None:
+    """Stop all threads that answer, and wait for them."""
+    answerers = list(_alive)
+    for answerer in answerers:
+        answerer.stop()
+    for answerer in answerers:
+        answerer.join(AT_EXIT_S)
 
 
 class Answerer(QObject):
@@ -69,6 +86,7 @@ class Answerer(QObject):
         self._failed.connect(self._tell_failed)
         self._thread = threading.Thread(target=self._work, name="napari-sam-answers", daemon=True)
         self._thread.start()
+        _alive.add(self)
 
     def ask(self, question: Question) -> None:
         """Answer this next; what waits, or is being answered, is not asked any more."""
