@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 
 from napari_sam.evaluation import find_overlaps
 from napari_sam.geometry import Box, Mask
+from napari_sam.geometry.overlap import runs_of
 from napari_sam.model import load_model
 from napari_sam.tiling import TilingConfig, plan_tiles
-from napari_sam.tiling.seams import runs_along, seam_lines
+from napari_sam.tiling.seams import Seams
 from napari_sam.training.data import find_pairs, read_pair
 from napari_sam.training.generated import GENERATORS
 from napari_sam.workflows.segmentation import segment_array
@@ -163,20 +164,21 @@ def count_real_seam_cuts(output: Path, field_size: tuple[int, int], model: str) 
     """Objects that end straight along a seam where no two fields meet."""
     labels = zarr.open_group(output, mode="r")["0"]
     config = TilingConfig().resolve(load_model(model).config.image_size)
-    x_lines, y_lines = seam_lines(plan_tiles(labels.shape, config))
-    x_lines, y_lines = (
-        lines[np.abs((lines + side // 2) % side - side // 2) > NEAR_BORDER_PX]
-        for lines, side in ((x_lines, field_size[1]), (y_lines, field_size[0]))
+    seams = Seams.of(plan_tiles(labels.shape, config))
+    seams = Seams(
+        *(
+            lines[np.abs((lines + side // 2) % side - side // 2) > NEAR_BORDER_PX]
+            for lines, side in ((seams.x_lines, field_size[1]), (seams.y_lines, field_size[0]))
+        )
     )
     with output.with_suffix(".csv").open() as lines:
         rows = [{name: float(row[name]) for name in ("label", "x0", "y0", "x1", "y1")} for row in csv.DictReader(lines)]
     cut = 0
     for row in rows:
         box = Box(int(row["x0"]), int(row["y0"]), int(row["x1"]), int(row["y1"]))
-        on_seam = np.isin(box.as_xyxy()[[0, 2]], x_lines).tolist() + np.isin(box.as_xyxy()[[1, 3]], y_lines).tolist()
-        if any(on_seam):
+        if seams.sides_on(box.as_xyxy()[None]).any():
             mask = Mask.from_window(labels[box.slices] == int(row["label"]), box, labels.shape)
-            cut += any(runs_along(mask, side) for side, on in zip((0, 2, 1, 3), on_seam, strict=True) if on)
+            cut += int(seams.cuts(runs_of([mask])).sum())
     return cut
 
 

@@ -85,9 +85,9 @@ def merge_tiles(
     rows, columns, summary = _arranged_objects(
         store, plan, frozenset(finished), read, reprompt, config, workers, progress
     )
-    table = columns.table()
+    table, is_straight = columns.table(), columns.is_straight
     del columns  # of millions of objects each of these is hundreds of megabytes
-    return store.save(rows, table, summary)
+    return store.save(rows, table, is_straight, summary)
 
 
 def _arranged_objects(
@@ -119,7 +119,7 @@ def _arranged_objects(
     left = large.unshown_fragments(candidates, resolution.fragments, config)
     resolution = replace(resolution, fragments=left)
     summary = replace(_summary(conflicts, kept, resolution), large=len(large.rows))
-    return *arranged(candidates, kept, resolution, large, store.answers), summary
+    return *arranged(conflicts, kept, resolution, large, store.answers), summary
 
 
 def _summary(conflicts: Conflicts, kept: Rows, resolution: Resolution) -> MergeSummary:

@@ -19,6 +19,7 @@ from napari_sam.tiling.candidates import Candidates, Rows, conflicts_of
 from napari_sam.tiling.fragments import largest_first, unseen_rows
 from napari_sam.tiling.functions import Progress
 from napari_sam.tiling.plan import TilePlan, TilingConfig
+from napari_sam.tiling.seams import Seams
 from napari_sam.tiling.spread import spread
 from napari_sam.tiling.store import MaskCache
 
@@ -36,6 +37,8 @@ class Conflicts:
     """(P, 2): rows of uncut masks of two tiles that are the same object."""
     unseen: Rows
     """Rows of the cut masks whose object no tile saw uncut, largest first."""
+    straight: Rows
+    """Rows of the masks that run straight along a seam."""
 
     def kept(self) -> Rows:
         """Rows of the uncut masks that stay: of those that are the same object, the best one.
@@ -80,17 +83,18 @@ def find_conflicts(
     neighbourhoods = _neighbourhoods(plan)
     found: list[_Found] = []
     done = 0
-    look = partial(_look_at, masks, plan, finished, config)
+    look = partial(_look_at, masks, plan, finished, config, Seams.of(plan))
     for tiles, result in zip(neighbourhoods, spread(look, neighbourhoods, workers), strict=True):
         found.append(result)
         done += len(tiles)
         if progress is not None:
             progress(done, len(plan.fine))
     candidates = Candidates.joined([result.own for result in found])
-    pairs = np.concatenate([result.pairs for result in found])
-    unseen = np.concatenate([result.unseen for result in found])
-    rows = candidates.row_of(pairs[..., 0], pairs[..., 1])
-    return Conflicts(candidates, rows, largest_first(candidates, candidates.row_of(unseen[:, 0], unseen[:, 1])))
+    pairs, unseen, straight = (
+        _rows_of(candidates, np.concatenate([getattr(result, name) for result in found]))
+        for name in ("pairs", "unseen", "straight")
+    )
+    return Conflicts(candidates, pairs, largest_first(candidates, unseen), straight)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,20 +106,34 @@ class _Found:
     """(P, 2, 2)."""
     unseen: NDArray[np.int32]
     """(U, 2)."""
+    straight: NDArray[np.int32]
+    """(S, 2)."""
 
 
 def _look_at(
-    masks: MaskCache[int], plan: TilePlan, finished: frozenset[int], config: TilingConfig, tiles: Sequence[Tile]
+    masks: MaskCache[int],
+    plan: TilePlan,
+    finished: frozenset[int],
+    config: TilingConfig,
+    seams: Seams,
+    tiles: Sequence[Tile],
 ) -> _Found:
     around = tiles[0].read.joined(tiles[-1].read)
     local = Candidates.read(masks, plan, plan.tiles_reading(around), finished, config.edge_tolerance_px)
     found = [(conflicts_of(local, tile, config.merge_iou_thresh), unseen_rows(local, tile, config)) for tile in tiles]
     pairs, unseen = (np.concatenate(rows) for rows in zip(*found, strict=True))
-    return _Found(local.of_tiles(tiles), _named(local, pairs), _named(local, unseen))
+    own = local.of_tiles(tiles)
+    straight = np.flatnonzero(seams.sides_on(own.boxes).any(axis=1))
+    straight = straight[seams.cuts(own.runs(straight))]
+    return _Found(own, _named(local, pairs), _named(local, unseen), _named(own, straight))
 
 
 def _named(candidates: Candidates, rows: Rows) -> NDArray[np.int32]:
     return np.stack([candidates.tile[rows], candidates.index_of(rows).astype(np.int32)], axis=-1)
+
+
+def _rows_of(candidates: Candidates, named: NDArray[np.int32]) -> Rows:
+    return candidates.row_of(named[..., 0], named[..., 1].astype(np.intp))
 
 
 def _neighbourhoods(plan: TilePlan) -> list[list[Tile]]:

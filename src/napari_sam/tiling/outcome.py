@@ -17,14 +17,15 @@ from napari_sam.geometry import Mask
 from napari_sam.geometry.overlap import runs_of
 from napari_sam.geometry.runs import MaskRuns
 from napari_sam.tiling.answers import AnswerStore, FragmentKey, Resolution
-from napari_sam.tiling.candidates import Candidates, Corners, Rows
+from napari_sam.tiling.candidates import Corners, Rows
 from napari_sam.tiling.coarse import LargeObjects
 from napari_sam.tiling.covered import uncovered_rows
 from napari_sam.tiling.ledger import Ledger
+from napari_sam.tiling.neighbourhoods import Conflicts
 from napari_sam.tiling.objects import MergedObjects, MergeSummary, ObjectTable
 from napari_sam.tiling.plan import TilePlan, TilingConfig
 from napari_sam.tiling.reprompt import PROMPT
-from napari_sam.tiling.seams import seam_cut_labels
+from napari_sam.tiling.seams import Seams
 from napari_sam.tiling.store import MaskCache, StoredMasks, gathered, read_arrays, write_arrays
 
 OWNERS_AT_ONCE = 1 << 18
@@ -67,6 +68,8 @@ class ObjectColumns:
     prompt_names: tuple[str, ...]
     tile: NDArray[np.int32]
     is_fragment: NDArray[np.bool_]
+    is_straight: NDArray[np.bool_]
+    """Whether it runs straight along a seam."""
 
     def table(self) -> ObjectTable:
         """The objects labelled 1 to N."""
@@ -89,11 +92,12 @@ class ObjectColumns:
 
 
 def arranged(
-    candidates: Candidates, kept: Rows, resolution: Resolution, large: LargeObjects, answers: AnswerStore
+    conflicts: Conflicts, kept: Rows, resolution: Resolution, large: LargeObjects, answers: AnswerStore
 ) -> tuple[ObjectRows, ObjectColumns]:
     """The objects in the order of their labels: by the tile that owns the box's centre, then the box from its upper
     left corner on; at last by where the mask came from."""
-    coarse, plan = large.coarse, candidates.plan
+    candidates, coarse = conflicts.candidates, large.coarse
+    plan, seams = candidates.plan, Seams.of(candidates.plan)
     whole, fragments = np.array(list(resolution.whole), dtype=np.intp), resolution.fragments
     again = StoredMasks.of([answers.mask(candidates.key(row)) for row in whole.tolist()], plan.image_size)
     names = (*candidates.prompt_names, *coarse.prompt_names, PROMPT)
@@ -112,6 +116,10 @@ def arranged(
     )
     rows = ObjectRows(column("tile", candidates.tile[whole]), index.astype(np.int32), kind == 1)
     boxes, is_fragment = column("boxes", again.boxes), kind == 2
+    straight = np.zeros(len(candidates), dtype=np.bool_)
+    straight[conflicts.straight] = True
+    of_whole, of_large = (seams.cuts(runs) for runs in (again.runs(np.arange(len(whole))), coarse.runs(large.rows)))
+    is_straight = np.concatenate([straight[kept], of_whole, straight[fragments], of_large])
     del index, kind
     order = _label_order(plan, boxes, rows)
     rows = rows.taken(order)
@@ -125,6 +133,7 @@ def arranged(
         prompt_names=names,
         tile=rows.tile,
         is_fragment=is_fragment[order],
+        is_straight=is_straight[order],
     )
 
 
@@ -170,19 +179,22 @@ class MergeStore:
             return None
         return self._objects(table, rows, MergeSummary(**json.loads(str(arrays["summary"]))))
 
-    def save(self, rows: ObjectRows, table: ObjectTable, summary: MergeSummary) -> MergedObjects:
+    def save(
+        self, rows: ObjectRows, table: ObjectTable, is_straight: NDArray[np.bool_], summary: MergeSummary
+    ) -> MergedObjects:
         """Drop covered objects, and keep the outcome unless there were errors on the way."""
         n_found, objects = len(rows), self._objects(table, rows, summary)
         if self._cover_thresh is not None:
             uncovered = uncovered_rows(objects, self._cover_thresh)
             if len(uncovered) < n_found:
                 objects, rows = objects.select(uncovered), rows.taken(uncovered)
+                is_straight = is_straight[uncovered]
         table = objects.table
         summary = replace(
             summary,
             covered=n_found - len(rows),
             fragments=int(table.touches_seam.sum()),
-            seam_cuts=len(seam_cut_labels(objects, self._plan)),
+            seam_cuts=int(is_straight.sum()),
         )
         if not summary.reprompts_failed:
             outcome = {"index": rows.index, "is_reprompted": rows.is_reprompted}
