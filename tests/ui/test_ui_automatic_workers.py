@@ -17,7 +17,7 @@ def viewer(make_napari_viewer):
     return make_napari_viewer()
 
 
-def test_one_worker_and_no_scheduler_is_what_the_form_offers(viewer, qtbot, monkeypatch):
+def test_workers_left_open_and_no_scheduler_is_what_the_form_offers(viewer, qtbot, monkeypatch):
     HeldModel(monkeypatch)
     viewer.add_image(picture(), rgb=True)
     calls = Calls()
@@ -31,7 +31,7 @@ def test_what_is_written_of_workers_reaches_the_run_or_is_refused_before_it(view
     widget = open_widget(viewer)
     widget.settings.working.set_values({"scheduler": "tcp://here:8786", "torch_threads": 1})
     config = widget.settings.request().config
-    assert (config.workers, config.scheduler, config.torch_threads) == (1, "tcp://here:8786", 1)
+    assert (config.workers, config.scheduler, config.torch_threads) == (None, "tcp://here:8786", 1)
     widget.settings.working.set_values({"workers": 2})
     widget.run.click()
     assert "the cluster at tcp://here:8786 has workers of its own" in widget.status.text()

@@ -11,6 +11,7 @@ from napari_sam.images import Plane, has_foreground
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig, plan_segment, segment
 from napari_sam.workflows.estimate import Estimate
+from napari_sam.workflows.planning import torch_threads
 from tiling.tiling_synthetic import blobs
 from workflows.workflows_scenes import TILES, digest, scene, squares, stand_in, tiny_model
 
@@ -151,3 +152,52 @@ def test_the_disk_foretold_is_about_what_is_then_on_it(tmp_path, monkeypatch):
     on_disk = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert 0.75 < foretold.disk_mb / (on_disk / 1e6) < 1.25
     assert 0.75 < foretold.objects / len(result.objects) < 1.25
+
+
+NANO_TILES = TilingConfig(core_px=64, halo_px=16, max_object_px=0)
+
+
+def workers_of(*, cores=8, n_tiles=16, model="nano", automatic=None, **config):
+    """(workers, executor, torch threads) of a run of so many tiles on a machine where torch takes `cores` threads."""
+    image = np.tile(squares((64, 64)), (1, n_tiles))
+    settings = SegmentConfig(**config)
+    with torch_threads(cores):
+        job = plan_segment(image, model, device="cpu", automatic=automatic, tiling=NANO_TILES, config=settings)
+    assert len(job.tiles.kept) == n_tiles
+    return job.config.workers, job.config.executor, job.config.torch_threads
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (8, "threads", 1)),
+        ({"cores": 2}, (2, "threads", 1)),
+        ({"cores": 64}, (8, "threads", 1)),
+        ({"torch_threads": 3}, (2, "threads", 3)),
+        ({"torch_threads": 16}, (1, "threads", 16)),
+        ({"n_tiles": 15}, (1, "processes", 8)),
+        ({"automatic": {"prompts": "grid"}}, (1, "processes", 8)),
+        ({"model": tiny_model()}, (1, "processes", 8)),
+        ({"workers": 1}, (1, "processes", 1)),
+        ({"workers": 3}, (3, "processes", 1)),
+        ({"workers": 3, "executor": "threads", "torch_threads": 2}, (3, "threads", 2)),
+        ({"scheduler": "tcp://h:1"}, (1, "processes", 1)),
+    ],
+    ids=str,
+)
+def test_many_tiles_of_a_model_with_regions_are_shared_out_among_threads(given, expected):
+    assert workers_of(**given) == expected
+
+
+def test_the_built_in_model_gives_the_same_bytes_whatever_the_number_of_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_sam.workflows.planning.MANY_TILES", 4)
+    image = np.tile(squares((64, 64)), (2, 3))
+    seen = []
+    for cores, config in ((3, {}), (2, {}), (2, {"workers": 1})):
+        output = tmp_path / str(len(seen)) / "out.ome.zarr"
+        with torch_threads(cores):
+            result = segment(image, output, device="cpu", tiling=NANO_TILES, config=SegmentConfig(**config))
+        assert result.report.tiles_reused == 0
+        assert len(result.table) > 2
+        seen.append((digest(output), result.table.predicted_iou.tobytes()))
+    assert seen == seen[:1] * 3

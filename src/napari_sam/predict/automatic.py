@@ -101,7 +101,7 @@ def _masks_of_crop(
     """Masks found in one crop, each object once, in pixels of `image`."""
     size = (image.shape[0], image.shape[1])
     embedding = embed_image(model, image[crop.slices], precision=precision)
-    if config.prompts in ("auto", "instances") and embedding.instances is not None:
+    if takes_regions(model, config) and embedding.instances is not None:
         kept = _iter_regions(model, embedding, embedding.instances, config)
     else:
         points_in_crop, prompt = _points(embedding, grid, config)
@@ -215,6 +215,11 @@ def _points(
         max_points=config.max_proposals,
     )
     return points, "proposal"
+
+
+def takes_regions(model: SamModel, config: AutoMaskConfig) -> bool:
+    """Whether the automatic masks are the regions of the model's instance head, without any prompt."""
+    return config.prompts in ("auto", "instances") and model.sam.instance_head is not None
 
 
 def check_prompt_source(model: SamModel, config: AutoMaskConfig) -> None:

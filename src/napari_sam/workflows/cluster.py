@@ -50,7 +50,7 @@ def open_cluster(config: SegmentConfig) -> Iterator[Client | None]:
         with _connected(config.scheduler) as client:
             yield client
     elif config.uses_local_cluster:
-        with _local_cluster(config.workers) as client:
+        with _local_cluster(config.n_workers) as client:
             yield client
     else:
         yield None
@@ -62,8 +62,8 @@ def kept_cluster(config: SegmentConfig) -> Iterator[SegmentConfig]:
     if not config.uses_local_cluster:
         yield config
         return
-    with _local_cluster(config.workers) as client:
-        yield replace(config, workers=1, scheduler=client.scheduler_info()["address"])
+    with _local_cluster(config.n_workers) as client:
+        yield replace(config, workers=None, scheduler=client.scheduler_info()["address"])
 
 
 @contextmanager

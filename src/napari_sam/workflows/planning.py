@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,13 +21,17 @@ from napari_sam.images.source import ImageInput
 from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import AutoMaskConfig, generate_masks, preset_config
-from napari_sam.predict.automatic import check_prompt_source
+from napari_sam.predict.automatic import check_prompt_source, takes_regions
 from napari_sam.tiling import TilePlan, TilingConfig, plan_tiles
 from napari_sam.workflows.estimate import Estimate, TileSample, estimate_run, sample_tiles, time_tile
 
 ExecutorName = Literal["processes", "threads"]
 PROBE_PX = 128
 """Side of what is read of a tile without a pyramid, before all of it is."""
+MANY_TILES = 16
+"""So many are shared out among threads; fewer leave some of them idle at the end."""
+MOST_THREADS = 8
+"""That segment tiles by default: each holds some 30 MB, and more have hardly been tried."""
 LEAST_REDUCED_PX = 16
 """Side that a tile still has in the pyramid level in which foreground is looked for first."""
 
@@ -48,37 +52,44 @@ class SegmentConfig:
     """Which image of a file that holds several."""
     pixel_size_um: float | None = None
     """Side of a pixel in micrometres, where the file is wrong or does not say."""
-    workers: int = 1
-    """Tiles segmented at the same time, each by a process of this machine with a model of its own; one a GPU."""
+    workers: int | None = None
+    """Tiles segmented at the same time, each by a process of this machine with a model of its own; one a GPU. By
+    default this process alone, with several threads where that is faster (the built-in model on a CPU)."""
     scheduler: str | None = None
     """Address of a dask scheduler (tcp://HOST:8786), or the file it wrote (NAME.json), whose workers are taken."""
     executor: ExecutorName = "processes"
     """Whether several workers are processes, or threads that share one model."""
     torch_threads: int | None = None
-    """CPU threads with which the network runs in each worker; by default as many as torch takes here. With several
-    workers on one machine, its cores divided by the workers is fastest. The same number gives the same bytes."""
+    """CPU threads with which the network runs in each worker; by default one for many tiles of the built-in model, else
+    as many as torch takes here. With several workers on one machine, its cores divided by the workers is fastest. The
+    same number gives the same bytes."""
     intensities: bool = False
     """Add the mean, minimum and maximum of every channel of the image in each object to the table."""
     shapes: bool = False
     """Add axes, diameter, perimeter, eccentricity, orientation and concavity of each object to the table."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
+        if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers must be at least 1, got {self.workers}; one a CPU core or GPU is usual.")
         if self.executor not in get_args(ExecutorName):
             raise ConfigError(f"executor must be one of {', '.join(get_args(ExecutorName))}, got {self.executor!r}.")
         if self.torch_threads is not None and self.torch_threads < 1:
             raise ConfigError(f"torch_threads must be at least 1, got {self.torch_threads}; one a core is usual.")
-        if self.scheduler is not None and (self.workers > 1 or self.executor == "threads"):
+        if self.scheduler is not None and (self.n_workers > 1 or self.executor == "threads"):
             raise ConfigError(
                 f"the cluster at {self.scheduler} has workers of its own; leave out workers = {self.workers} and "
                 f"executor = {self.executor!r}, or leave out the scheduler."
             )
 
     @property
+    def n_workers(self) -> int:
+        """`workers`, one where it is left open."""
+        return 1 if self.workers is None else self.workers
+
+    @property
     def uses_local_cluster(self) -> bool:
         """Whether processes of this machine segment the tiles."""
-        return self.scheduler is None and self.workers > 1 and self.executor == "processes"
+        return self.scheduler is None and self.n_workers > 1 and self.executor == "processes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +169,7 @@ class SegmentPlan:
     tiles: TilePlan
     roi: Roi | None
     config: SegmentConfig
+    """With its workers resolved."""
 
     @property
     def segment_tile(self) -> Callable[[NDArray[Any]], list[Mask]]:
@@ -176,7 +188,7 @@ class SegmentPlan:
             samples,
             self.tiles,
             tiles_left=tiles_left,
-            workers=self.config.workers,
+            workers=self.config.n_workers,
             own_memory=self.config.uses_local_cluster,
         )
 
@@ -210,6 +222,7 @@ def plan_segment(
     tiling = (tiling or TilingConfig()).resolve(loaded.config.image_size, automatic.cover_thresh)
     plane = plane.with_normalisation(plane.normalisation)
     tiles = plan_tiles(plane.shape, tiling, partial(_is_wanted, plane, region))
+    config = _with_workers(config, loaded, automatic, len(tiles.kept))
     return SegmentPlan(plane, loaded, automatic, tiling, tiles, region, config)
 
 
@@ -222,6 +235,22 @@ def torch_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _with_workers(config: SegmentConfig, model: SamModel, automatic: AutoMaskConfig, n_tiles: int) -> SegmentConfig:
+    """`config` with what it leaves open: how many workers, and how many torch threads in each.
+
+    Where regions are the masks, much of a tile is work that torch's threads cannot share. So tiles are shared out
+    instead, a thread each. Since the number of torch threads decides the last bits of the network's answers, it
+    depends on the model and the image alone, not on the machine or the workers.
+    """
+    many = takes_regions(model, automatic) and model.device.type == "cpu" and n_tiles >= MANY_TILES
+    cores = torch.get_num_threads()
+    threads = config.torch_threads or (1 if many else cores)
+    if config.workers is None and config.scheduler is None and many:
+        workers = max(min(cores // threads, MOST_THREADS), 1)
+        return replace(config, workers=workers, executor="threads", torch_threads=threads)
+    return replace(config, workers=config.n_workers, torch_threads=threads)
 
 
 def _check_fits(automatic: AutoMaskConfig, model: SamModel) -> None:

@@ -214,7 +214,7 @@ def _merge(job: SegmentPlan, ledger: Ledger, stages: Stages) -> MergedObjects:
             job.plane.read,
             _ask_again(job),
             job.tiling,
-            workers=job.config.workers,
+            workers=job.config.n_workers,
             progress=step,
         )
         return objects if job.roi is None else inside_roi(objects, job.roi)
@@ -278,7 +278,7 @@ def write_results(
 ) -> None:
     """Write the label image, and of the further results those that `paths` names; OutputError if that fails."""
     with stages.stage("labels") as step:
-        _write_label_image(objects, output, plane, config.workers, step)
+        _write_label_image(objects, output, plane, config.n_workers, step)
     with stages.stage("exports"):
         _write_exports(objects, paths, plane, config)
 

@@ -77,7 +77,7 @@ def run_tile_stage(
                 None if cluster else job.segment_tile,
                 ledger,
                 make_segment=make_segment if cluster else None,
-                workers=job.config.workers,
+                workers=job.config.n_workers,
                 cluster=cluster,
                 progress=tell,
                 should_stop=stages.should_stop,
