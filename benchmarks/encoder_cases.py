@@ -21,6 +21,7 @@ from oracles.reference import build_reference_preset, build_reference_sam
 
 TOLERANCE = 1e-4
 ARITHMETIC = "its arithmetic alone"
+PRODUCTS = "its arithmetic in torch.mm"
 GIGAFLOP = {"vit_b": 972.0, "vit_t": 77.5}
 """Of the encoders as published, windows' padding included."""
 SMALL_VIT = VitConfig(width=192, depth=3, heads=3, global_blocks=(2,))
@@ -83,7 +84,7 @@ def _encoder_case(
         "ours": lambda: partial(_without_gradients, ours().image_encoder, image),
     }
     if gigaflop is not None:
-        ways[ARITHMETIC] = lambda: _arithmetic(gigaflop)
+        ways |= {ARITHMETIC: lambda: _convolutions(gigaflop), PRODUCTS: lambda: _products(gigaflop)}
     return Case(
         title=title,
         ways=ways,
@@ -94,17 +95,24 @@ def _encoder_case(
     )
 
 
-def _arithmetic(gigaflop: float) -> Way:
+def _convolutions(gigaflop: float) -> Way:
     """As many operations in 3x3 convolutions of 256 channels, the fastest thing that torch does on a CPU."""
     side, channels = 128, 256
     image, weight = torch.ones(1, channels, side, side), torch.ones(channels, channels, 3, 3)
-    layer = partial(F.conv2d, image, weight, padding=1)
-    count = round(gigaflop * 1e9 / (2 * 9 * (side * channels) ** 2))
+    return _repeated(partial(F.conv2d, image, weight, padding=1), gigaflop / (2e-9 * 9 * (side * channels) ** 2))
 
+
+def _products(gigaflop: float) -> Way:
+    """As many operations in products of two matrices of 1024 x 1024."""
+    a = torch.ones(1024, 1024)
+    return _repeated(partial(torch.mm, a, a), gigaflop / (2e-9 * 1024**3))
+
+
+def _repeated(step: Callable[[], object], count: float) -> Way:
     def run() -> None:
         with torch.inference_mode():
-            for _ in range(count):
-                layer()
+            for _ in range(round(count)):
+                step()
 
     return run
 
