@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def stack_work(segment_stack: Callable[..., Any], request: RunRequest, signals: 
 
 @contextmanager
 def _options(request: RunRequest, progress: StageProgress, should_stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    import_module("distributed")  # dask would do it when the result is drawn, and hold up the window for 0.1 s
     with tempfile.TemporaryDirectory(prefix="napari-sam-region-") as folder:
         yield {
             "model": request.model,
