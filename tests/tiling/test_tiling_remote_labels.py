@@ -14,6 +14,7 @@ from napari_sam.errors import ConfigError, OutputError
 from napari_sam.images import open_image, remote
 from napari_sam.tiling.labels import check_labels_path, write_labels
 from napari_sam.tiling.multiscale import MARKER
+from napari_sam.tiling.spread import in_threads
 from napari_sam.tiling.writing import write_bytes
 
 SMALL = {"chunk_px": 32, "shard_px": 64}
@@ -41,7 +42,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 def test_labels_at_a_url_are_the_bytes_of_a_folder(fs, tmp_path, workers):
     objects = blobs(n=40)
     write_labels(objects, tmp_path / "out.ome.zarr", **SMALL)
-    write_labels(objects, URL, workers=workers, **SMALL)
+    write_labels(objects, URL, spread=in_threads(workers), **SMALL)
     assert files_at(fs) == files_in(tmp_path / "out.ome.zarr")
     np.testing.assert_array_equal(np.asarray(open_image(URL).levels[0]), flattened(objects))
 

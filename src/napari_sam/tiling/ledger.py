@@ -1,6 +1,7 @@
 """The record of a run beside its output: what was asked for, and every piece of it that is finished.
 
-The folder holds `manifest.json`, a `lock`, and one folder a stage, named by a hash of all that the stage depends on::
+The folder holds `manifest.json`, a `lock`, a `record-id` where labels go to a URL (see `remote_lock`), and one folder a
+stage, named by a hash of all that the stage depends on::
 
     tiles-<hash>/    tile-0000012.npz (masks), tile-0000013.failed (why), skipped.npz
     merge-<hash>/    reprompt-0000012-00003.npz (one answer each), objects.npz

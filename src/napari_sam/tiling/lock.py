@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,13 +16,58 @@ from typing import Any
 from napari_sam.errors import LedgerError
 from napari_sam.tiling.writing import output_errors
 
+_LARGEST_PID = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a lock, told from another one that was given its number later."""
+
+    pid: int
+    host: str
+    started: str | None = None
+    """When it started, where the system tells."""
+    numbering: str | None = None
+    """Among which processes its number counts, where the system tells: each start of a machine and each container has
+    numbers of its own, while two machines may have one name."""
+
+    @classmethod
+    def here(cls) -> Holder:
+        """This process."""
+        return cls(os.getpid(), socket.gethostname(), _start_of(os.getpid()), _numbering())
+
+    @classmethod
+    def parse(cls, content: Any) -> Holder | None:
+        """The holder that a lock names (JSON as read), None where it names none as this class does."""
+        if not isinstance(content, Mapping):
+            return None
+        pid, host = content.get("pid"), content.get("host")
+        started, numbering = content.get("started"), content.get("numbering")
+        if not (isinstance(pid, int) and 0 < pid <= _LARGEST_PID and isinstance(host, str)):
+            return None
+        if not (isinstance(started, str | None) and isinstance(numbering, str | None)):
+            return None
+        return cls(pid, host, started, numbering)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `parse` reads."""
+        return asdict(self)
+
+    def can_be_looked_up(self) -> bool:
+        """Whether `is_alive` can tell: it is a process of this machine, or was before its end."""
+        return self.host == socket.gethostname() and self.numbering in (None, _numbering())
+
+    def is_alive(self) -> bool:
+        """Whether that process still runs, if it can be looked up."""
+        return _is_alive(self.pid) and self.started in (None, _start_of(self.pid))
+
 
 class FolderLock:
     """Held while a run writes into a folder. A holder that was killed is noticed, and its lock taken over."""
 
     def __init__(self, folder: Path, name: str = "lock") -> None:
         self.path = folder / name
-        self._holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": _start_of(os.getpid())}
+        self._holder = Holder.here()
 
     def acquire(self) -> None:
         """Take the lock.
@@ -58,32 +105,30 @@ class FolderLock:
     def _create(self) -> bool:
         try:
             with open(self.path, "x", encoding="utf-8") as file:
-                json.dump(self._holder, file)
+                json.dump(self._holder.to_json(), file)
         except FileExistsError:
             return False
         return True
 
     def _remove_if_left_behind(self) -> None:
         holder = self._read()
-        host, pid = holder.get("host"), holder.get("pid")
-        if holder and host != self._holder["host"]:
+        if holder is not None and holder.host != self._holder.host:
             raise LedgerError(
-                f"a run on {host} (process {pid}) holds {self.path}; wait for it, "
+                f"a run on {holder.host} (process {holder.pid}) holds {self.path}; wait for it, "
                 "or remove this file if that run is no longer alive."
             )
-        if isinstance(pid, int) and _is_alive(pid) and holder.get("started") in (None, _start_of(pid)):
+        if holder is not None and holder.is_alive():
             raise LedgerError(
-                f"process {pid} is running on {self.path.parent} at this moment; wait for it or stop it first."
+                f"process {holder.pid} is running on {self.path.parent} at this moment; wait for it or stop it first."
             )
         self.path.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, Any]:
-        """Who holds it; empty where the file is gone or was cut off while it was written."""
+    def _read(self) -> Holder | None:
+        """Who holds it; None where the file is gone or was cut off while it was written."""
         try:
-            holder = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return holder if isinstance(holder, dict) else {}
+            return Holder.parse(json.loads(self.path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError):
+            return None
 
 
 def _start_of(pid: int) -> str | None:
@@ -92,6 +137,14 @@ def _start_of(pid: int) -> str | None:
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
+        return None
+
+
+def _numbering() -> str | None:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
         return None
 
 

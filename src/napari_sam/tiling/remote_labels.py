@@ -20,8 +20,8 @@ _PROBE = f"{MARKER}-test"
 def check_remote_labels(place: RemotePath, *, overwrite: bool) -> None:
     """Refuse a URL at which labels could not be written, or would cost something else; to be asked before a long run.
 
-    A small file is written and removed again, since nothing else tells whether that is allowed. Runs with one record
-    exclude each other by its lock; of two runs with different ones, the first notices at its end.
+    A small file is written and removed again, since nothing else tells whether that is allowed. Whether another run
+    writes there is asked by `check_not_held`.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def check_remote_labels(place: RemotePath, *, overwrite: bool) -> None:
             "gs://BUCKET/NAME.ome.zarr, or a path of this machine."
         )
     fs = file_system(place)
-    with _output_errors(place):
+    with output_errors_at(place):
         entries = [entry for entry in _entries(fs, place) if not entry.endswith(f"/{_PROBE}")]
         is_unfinished = fs.exists(f"{place}/{MARKER}")
         if entries and not is_unfinished and not _is_own(fs, place):
@@ -58,7 +58,8 @@ def new_remote_labels(place: RemotePath) -> Iterator[RemoteStore]:
     """A zarr store to write a label image to, in place of older labels, which are removed first.
 
     While a file called as MARKER stands in it, it is not whole: the block did not end, or not well. The next run
-    removes what is left then. The block has to write the attributes of the root last.
+    removes what is left then. The block has to write the attributes of the root last. A whole run keeps others away
+    by `held_output`; that nobody came all the same is looked at once more at the end.
 
     Raises
     ------
@@ -67,14 +68,14 @@ def new_remote_labels(place: RemotePath) -> Iterator[RemoteStore]:
     """
     fs = file_system(place)
     mark = f"napari-sam is writing labels here, or was stopped while doing so: {uuid4().hex}\n".encode()
-    with _output_errors(place):
+    with output_errors_at(place):
         # The mark first: killed while it removes old labels, the next run still knows that they are ours.
         fs.pipe_file(f"{place}/{MARKER}", mark)
         for entry in _entries(fs, place):
             if not entry.endswith(f"/{MARKER}"):
                 fs.rm(entry, recursive=True)
     yield open_store(place, read_only=False)
-    with _output_errors(place):
+    with output_errors_at(place):
         if not fs.exists(f"{place}/{MARKER}") or fs.cat_file(f"{place}/{MARKER}") != mark:
             raise OutputError(
                 f"another run wrote labels to {place} at the same time, so these may be a mixture; run the same again "
@@ -101,7 +102,7 @@ def _is_own(fs: Any, place: RemotePath) -> bool:
 
 
 @contextmanager
-def _output_errors(place: RemotePath) -> Iterator[None]:
+def output_errors_at(place: RemotePath) -> Iterator[None]:
     """Turn what a file system refuses inside the block into an OutputError about `place`."""
     try:
         yield
