@@ -20,6 +20,7 @@ from napari_sam.geometry import Box, Mask, Tile
 from napari_sam.geometry.runs import Strips
 from napari_sam.tiling import Ledger, RunKey, TilePlan, TilingConfig, merge_tiles, plan_tiles
 from napari_sam.tiling.labels import write_labels
+from napari_sam.tiling.spread import in_threads
 from napari_sam.tiling.store import StoredMasks, write_arrays
 from napari_sam.workflows.allocator import give_back_freed_memory
 from napari_sam.workflows.estimate import peak_rss_bytes
@@ -127,10 +128,10 @@ def measure_objects(n_objects: int, work: Path, workers: int) -> ObjectCost:
         _write_records(ledger, plan)
         timed("records", started)
         started = time.process_time()
-        objects = merge_tiles(ledger, plan, _nothing_to_read, _never, CONFIG, workers=workers)
+        objects = merge_tiles(ledger, plan, _nothing_to_read, _never, CONFIG, spread=in_threads(workers))
         timed("merge", started)
         started = time.process_time()
-        write_labels(objects, work / "labels.ome.zarr", workers=workers, overwrite=True)
+        write_labels(objects, work / "labels.ome.zarr", spread=in_threads(workers), overwrite=True)
         timed("labels", started)
         started = time.process_time()
         write_table(objects.table, work / "objects.csv")

@@ -5,21 +5,28 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
+from tiling_clusters import no_workers, start_scheduler, two_workers
 from tiling_synthetic import Picture, blobs, key_of, make_segment, reprompt, segment
 
 from napari_sam.errors import CheckpointError, OutputError, TilingError
-from napari_sam.tiling import Ledger, TilePlan, TilingConfig, cluster, merge_tiles, plan_tiles, run_tiles
+from napari_sam.tiling import (
+    Ledger,
+    TilePlan,
+    TilingConfig,
+    cluster,
+    cluster_client,
+    merge_tiles,
+    plan_tiles,
+    run_tiles,
+)
 
 PICTURE = Picture(blobs((120, 150), 5, n=60, radius=(2, 12)))
 CONFIG = TilingConfig(core_px=40, halo_px=8)
@@ -28,18 +35,7 @@ PLAN = plan_tiles(PICTURE.size, CONFIG)
 
 @pytest.fixture(scope="module")
 def workers():
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            silence_logs="CRITICAL",
-        ) as made,
-        Client(made, set_as_default=False) as client,
-    ):
+    with two_workers() as client:
         yield client
 
 
@@ -182,7 +178,7 @@ def test_what_a_worker_meets_before_its_first_tile_reaches_the_user(tmp_path, wo
 
 
 def test_another_version_on_a_worker_is_named(tmp_path, workers, monkeypatch):
-    monkeypatch.setattr(cluster, "__version__", "0.0.0")
+    monkeypatch.setattr(cluster_client, "__version__", "0.0.0")
     with opened(tmp_path) as ledger, pytest.raises(TilingError, match=r"has napari-sam-tiles .*, this run 0\.0\.0"):
         run_tiles(PICTURE.read, PLAN, None, ledger, make_segment=make_segment, cluster=workers)
 
@@ -247,25 +243,6 @@ def test_a_wish_to_stop_saves_what_was_given_away(tmp_path, workers):
     assert 2 <= summary.finished == on_disk <= 5
 
 
-def start_scheduler(folder: Path) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes], str]:
-    """A scheduler and one worker as processes of their own; the address."""
-    where = folder / "scheduler.json"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    common = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    dask_command = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    scheduler = subprocess.Popen(
-        [*dask_command, "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", where], **common
-    )
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", where, "--nthreads", "1",
-         "--no-dashboard", "--no-nanny", "--death-timeout", "60"],
-        **common,
-    )  # fmt: skip
-    while not where.exists() or not where.read_text():
-        time.sleep(0.05)
-    return scheduler, worker, str(where)
-
-
 def test_a_killed_scheduler_is_named_and_the_run_goes_on_elsewhere(tmp_path, workers, undisturbed):
     scheduler, worker, where = start_scheduler(tmp_path)
     done = []
@@ -293,11 +270,10 @@ def test_a_killed_scheduler_is_named_and_the_run_goes_on_elsewhere(tmp_path, wor
 
 
 def test_a_cluster_without_workers_is_given_up_after_a_while(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(cluster, "COUNT_SECONDS", 0.1)
+    monkeypatch.setattr(cluster_client, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(cluster_client, "COUNT_SECONDS", 0.1)
     with (
-        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs="CRITICAL") as empty,
-        Client(empty, set_as_default=False) as client,
+        no_workers() as client,
         opened(tmp_path) as ledger,
         pytest.raises(TilingError, match=r"no worker has been at the dask scheduler .*start workers there"),
     ):

@@ -24,7 +24,7 @@ from ome_zarr_models.v05 import ImageLabel
 from export.scenes import Relabelled, blobs, flattened, grid_of_squares, squares
 from napari_sam.errors import ConfigError, OutputError
 from napari_sam.geometry import Box, Mask
-from napari_sam.tiling import labels as labels_module
+from napari_sam.tiling import painting as painting_module
 from napari_sam.tiling import writing
 from napari_sam.tiling.labels import _start, check_labels_path, is_own_labels, paint_labels, write_labels
 from napari_sam.tiling.multiscale import iter_blocks
@@ -46,7 +46,7 @@ def hashes(folder: Path) -> dict[str, str]:
 def test_painted_blocks_equal_painting_whole_masks_one_after_another(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labels_module, "_PIXELS_AT_ONCE", at_once)
+    monkeypatch.setattr(painting_module, "_PIXELS_AT_ONCE", at_once)
     objects = blobs(n=60)
     expected = flattened(objects)
     for block in iter_blocks(objects.image_size, 100):
@@ -266,7 +266,7 @@ def test_a_killed_writing_leaves_no_output_and_starts_again_to_the_same_bytes(st
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     path = tmp_path / "out.ome.zarr"
-    _start(tmp_path / "out.ome.zarr.partial")
+    _start(tmp_path / "out.ome.zarr.partial", "of another run")
     (tmp_path / "out.ome.zarr.partial" / "0").write_text("half a shard")
     (tmp_path / "out.ome.zarr.old").mkdir()
     write_labels(blobs(n=3), path, **SMALL)

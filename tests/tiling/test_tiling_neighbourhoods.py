@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from napari_sam.tiling import Ledger, TilePlan, TilingConfig, merge_tiles, plan_
 from napari_sam.tiling import neighbourhoods as neighbourhoods_module
 from napari_sam.tiling.fragments import is_same_object, reaches_core
 from napari_sam.tiling.neighbourhoods import Conflicts, find_conflicts
+from napari_sam.tiling.spread import in_threads
 from napari_sam.tiling.store import MaskCache, TileStore
 
 SIZE = (150, 190)
@@ -76,11 +78,11 @@ def plain_unseen(cut: Found, whole: Found, finished: set[int]) -> list[tuple[int
     return sorted(left, key=lambda key: (-cut[key].area, *key))
 
 
-def found_in(tiles: dict[int, list[Mask]], folder: Path, **how: int) -> Conflicts:
+def found_in(tiles: dict[int, list[Mask]], folder: Path, **how: Any) -> Conflicts:
     store = TileStore(folder, SIZE)
     for index, masks in tiles.items():
         store.write(index, masks)
-    return find_conflicts(MaskCache(store.read), PLAN, frozenset(tiles), CONFIG, **how)
+    return find_conflicts(store, MaskCache(store.read), PLAN, frozenset(tiles), CONFIG, **how)
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -90,7 +92,7 @@ def test_what_stays_and_what_is_unseen_are_what_the_plain_rules_say(seed, missin
     everything = {(index, i): mask for index, masks in tiles.items() for i, mask in enumerate(masks)}
     cut = {key: mask for key, mask in everything.items() if is_cut(mask, PLAN.tiles[key[0]])}
     whole = {key: mask for key, mask in everything.items() if key not in cut}
-    found = found_in(tiles, tmp_path_factory.mktemp("tiles"), workers=workers)
+    found = found_in(tiles, tmp_path_factory.mktemp("tiles"), spread=in_threads(workers))
     assert [found.candidates.key(row) for row in found.kept().tolist()] == plain_kept(whole)
     assert [found.candidates.key(row) for row in found.unseen.tolist()] == plain_unseen(cut, whole, set(tiles))
 
@@ -103,7 +105,7 @@ def test_neither_the_size_of_neighbourhoods_nor_the_number_of_workers_changes_a_
     config = TilingConfig(core_px=50, halo_px=12, object_cover_thresh=0.7)
     plan = plan_tiles(picture.size, config)
 
-    def merge(folder: Path, **how: int) -> bytes:
+    def merge(folder: Path, **how: Any) -> bytes:
         with Ledger.open(folder, key_of(picture, plan, config), picture.size) as ledger:
             run_tiles(picture.read, plan, segment, ledger)
             merge_tiles(ledger, plan, picture.read, reprompt, config, **how)
@@ -111,7 +113,7 @@ def test_neither_the_size_of_neighbourhoods_nor_the_number_of_workers_changes_a_
 
     expected = merge(tmp_path / "plain")
     monkeypatch.setattr(neighbourhoods_module, "NEIGHBOURHOOD_TILES", side)
-    assert merge(tmp_path / "other", workers=workers) == expected
+    assert merge(tmp_path / "other", spread=in_threads(workers)) == expected
 
 
 def test_tiles_of_one_neighbourhood_are_read_once(tmp_path, monkeypatch):
@@ -139,5 +141,5 @@ def test_progress_counts_the_tiles_of_full_resolution(tmp_path):
 
 def test_neighbourhoods_hold_each_tile_once():
     plan: TilePlan = plan_tiles((900, 1300), TilingConfig(core_px=100, halo_px=10))
-    held = [tile.index for tiles in neighbourhoods_module._neighbourhoods(plan) for tile in tiles]
+    held = [number for numbers in neighbourhoods_module._neighbourhoods(plan) for number in numbers]
     assert sorted(held) == list(range(len(plan.fine)))

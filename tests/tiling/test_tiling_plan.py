@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from napari_sam.errors import TilingError
 from napari_sam.geometry import Box
 from napari_sam.tiling import TilingConfig, plan_tiles
+from napari_sam.tiling.packing import packed_indices, unpacked_indices
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -31,6 +35,37 @@ def test_cores_cover_each_pixel_once_and_all_tiles_read_as_much_around_them(heig
         assert max(sides) - min(sides) <= 1
         assert max(sides) <= core_px or (sides == {side} and side <= core_px + 2 * halo_px)
         assert max(getattr(tile.read, axis) for tile in plan.fine) <= plan.read_px
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    core_px=st.integers(2, 60),
+    halo_px=st.integers(0, 30),
+    max_object_px=st.sampled_from([0, 50, 2000]),
+    prompted_px=st.sampled_from([None, 9, 40]),
+    seed=st.integers(0, 99),
+)
+def test_a_plan_that_was_sent_is_the_same_plan(size, core_px, halo_px, max_object_px, prompted_px, seed):
+    chance = np.random.default_rng(seed)
+    sizes = {"core_px": core_px, "halo_px": min(halo_px, core_px - 1)}
+    config = TilingConfig(**sizes, max_object_px=max_object_px, prompted_px=prompted_px)
+    plan = plan_tiles(size, config, keep=lambda _: chance.random() < 0.7)
+    again = pickle.loads(pickle.dumps(plan))
+    for field in fields(plan):
+        np.testing.assert_equal(getattr(again, field.name), getattr(plan, field.name))
+
+
+def test_a_plan_of_thousands_of_tiles_is_sent_as_a_few_bytes():
+    plan = plan_tiles((20_000, 30_000), TilingConfig(core_px=512, halo_px=64), keep=lambda tile: tile.index % 3)
+    assert len(plan.tiles) > 2000
+    assert len(pickle.dumps(plan)) < 1000
+
+
+@given(st.frozensets(st.integers(0, 3000)))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_a_set_of_tiles_comes_back_as_it_was_packed(indices):
+    assert unpacked_indices(packed_indices(indices)) == indices
 
 
 def test_an_image_that_fits_into_one_tile_with_its_halo_is_one_tile():
@@ -109,7 +144,16 @@ def test_open_sizes_follow_the_input_of_the_model():
     assert (config.core_px, config.halo_px) == (768, 128)
     assert TilingConfig(halo_px=200).resolve(1024).core_px == 624
     small = TilingConfig(core_px=50).resolve(1024)
-    assert (small.core_px, small.halo_px) == (50, 49)
+    assert (small.core_px, small.halo_px, small.prompted_px) == (50, 49, 148)
+
+
+def test_where_a_model_sees_more_without_prompts_tiles_are_larger_and_the_rest_is_as_it_was():
+    config = TilingConfig().resolve(512, read_px=1024)
+    assert (config.core_px, config.halo_px, config.prompted_px) == (896, 64, 512)
+    steps = {tile.step for tile in plan_tiles((1000, 600), config).tiles}
+    assert steps == {tile.step for tile in plan_tiles((1000, 600), TilingConfig().resolve(512)).tiles} == {1, 2}
+    given = TilingConfig(core_px=300, halo_px=10, prompted_px=200).resolve(512, read_px=1024)
+    assert (given.core_px, given.halo_px, given.prompted_px) == (300, 10, 200)
 
 
 def test_covered_objects_follow_the_automatic_masks_unless_it_is_set():
@@ -119,7 +163,7 @@ def test_covered_objects_follow_the_automatic_masks_unless_it_is_set():
 
 
 def test_what_was_given_is_kept():
-    config = TilingConfig(core_px=300, halo_px=10, merge_iou_thresh=0.4)
+    config = TilingConfig(core_px=300, halo_px=10, merge_iou_thresh=0.4, prompted_px=320)
     assert config.resolve(1024) == config
 
 
@@ -144,6 +188,7 @@ def test_merge_settings_hold_nothing_that_the_tiles_depend_on():
         ({"object_cover_thresh": 1.1}, r"object_cover_thresh must lie in \[0, 1\], got 1.1; 1 keeps all objects, or"),
         ({"edge_tolerance_px": -1}, r"edge_tolerance_px must be at least 0, got -1; 2 is usual"),
         ({"max_object_px": -1}, r"max_object_px must be at least 0, got -1; 2048 is usual, 0 leaves out coarse tiles"),
+        ({"prompted_px": 0}, r"prompted_px must be at least 1 pixel, got 0; or leave it out"),
         ({"max_window_px": 4}, r"max_window_px must be at least 16, got 4; 4096 is usual"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

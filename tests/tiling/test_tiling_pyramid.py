@@ -13,9 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.scenes import Relabelled, blobs, flattened
+from napari_sam.errors import OutputError
 from napari_sam.geometry import Box
 from napari_sam.tiling import pyramid as pyramid_module
 from napari_sam.tiling.labels import paint_labels, write_labels
+from napari_sam.tiling.multiscale import MARKER, create_level
+from napari_sam.tiling.pyramid import LabelPlace
+from napari_sam.tiling.spread import in_threads
 
 SMALL = {"chunk_px": 32, "shard_px": 64}
 
@@ -30,21 +34,21 @@ def digest(folder: Path) -> dict[str, str]:
 def test_any_number_of_threads_writes_the_same_bytes(size, workers, tmp_path):
     objects = blobs(size, n=30)
     write_labels(objects, tmp_path / "one" / "a.ome.zarr", **SMALL)
-    write_labels(objects, tmp_path / "many" / "a.ome.zarr", workers=workers, **SMALL)
+    write_labels(objects, tmp_path / "many" / "a.ome.zarr", spread=in_threads(workers), **SMALL)
     assert digest(tmp_path / "many") == digest(tmp_path / "one")
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_each_shard_of_each_level_is_written_once(workers, tmp_path, monkeypatch):
     written: Counter[tuple[str, Box]] = Counter()
-    write = pyramid_module._write_shard
+    write = LabelPlace.write
 
-    def noted(level, make, box: Box) -> None:
-        written[level.path, box] += 1
-        write(level, make, box)
+    def noted(place: LabelPlace, k: int, box: Box, labels: np.ndarray) -> None:
+        written[str(k), box] += 1
+        write(place, k, box, labels)
 
-    monkeypatch.setattr(pyramid_module, "_write_shard", noted)
-    path = write_labels(blobs((560, 300), n=30), tmp_path / "a.ome.zarr", workers=workers, **SMALL)
+    monkeypatch.setattr(LabelPlace, "write", noted)
+    path = write_labels(blobs((560, 300), n=30), tmp_path / "a.ome.zarr", spread=in_threads(workers), **SMALL)
     assert set(written.values()) == {1}
     root = zarr.open_group(path, mode="r")
     for name, level in root.arrays():
@@ -70,7 +74,7 @@ def test_an_error_in_a_thread_is_raised_and_leaves_nothing(workers, tmp_path, mo
 
     monkeypatch.setattr(pyramid_module, "_halved", broken)
     with pytest.raises(MemoryError, match="no more"):
-        write_labels(blobs((560, 300)), tmp_path / "a.ome.zarr", workers=workers, **SMALL)
+        write_labels(blobs((560, 300)), tmp_path / "a.ome.zarr", spread=in_threads(workers), **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,3 +84,31 @@ def test_objects_that_only_know_their_masks_are_painted_alike():
     expected = flattened(objects)
     moved = paint_labels(Relabelled(objects, by=7), whole)
     np.testing.assert_array_equal(moved, np.where(expected > 0, expected + 7, 0))
+
+
+def test_a_worker_that_comes_late_writes_nothing(tmp_path):
+    folder = tmp_path / "a.ome.zarr.partial"
+    labels = np.ones((64, 64), np.uint32)
+    root = zarr.create_group(folder, zarr_format=3)
+    create_level(root, "0", (64, 64), labels.dtype, chunk_px=32, shard_px=64)
+    place = LabelPlace(folder, "mine")
+    for mark in (None, "another run's"):
+        if mark is not None:
+            (folder / MARKER).write_text(mark)
+        with pytest.raises(OutputError, match=r"a.ome.zarr.partial was removed or replaced while .* was writing to it"):
+            place.write(0, Box(0, 0, 64, 64), labels)
+    assert sorted(path.name for path in folder.rglob("*")) == ["0", MARKER, "zarr.json", "zarr.json"]
+    (folder / MARKER).write_text("mine")
+    place.write(0, Box(0, 0, 64, 64), labels)
+    assert (np.asarray(place.level(0)) == 1).all()
+
+
+def test_what_a_killed_worker_left_of_a_shard_is_not_published(tmp_path):
+    target = tmp_path / "a.ome.zarr"
+
+    def leave(done: int, total: int) -> None:
+        (tmp_path / "a.ome.zarr.partial" / "0" / "c" / "0" / "0.1234.partial").write_bytes(b"half")
+
+    write_labels(blobs((560, 300)), target, progress=leave, **SMALL)
+    assert not list(target.rglob("*.partial"))
+    assert digest(target) == digest(write_labels(blobs((560, 300)), tmp_path / "b" / "a.ome.zarr", **SMALL))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from napari_sam.tiling.spread import spread
+from napari_sam.tiling.spread import in_threads
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
@@ -16,13 +16,13 @@ def test_results_come_in_the_order_of_the_items(workers):
         time.sleep(0.02 if item % 3 == 0 else 0)
         return item * item
 
-    assert list(spread(slow_first, range(20), workers)) == [item * item for item in range(20)]
+    assert list(in_threads(workers)(slow_first, range(20))) == [item * item for item in range(20)]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_no_more_than_a_few_items_are_begun_ahead_of_what_is_asked_for(workers):
     begun: list[int] = []
-    results = spread(begun.append, range(100), workers)
+    results = in_threads(workers)(begun.append, range(100))
     next(results)
     time.sleep(0.05)
     assert 1 <= len(begun) <= workers + 1
@@ -32,7 +32,7 @@ def test_no_more_than_a_few_items_are_begun_ahead_of_what_is_asked_for(workers):
 
 def test_several_are_worked_on_at_once():
     together = threading.Barrier(3, timeout=10)
-    assert sorted(spread(lambda _: together.wait(), range(3), 3)) == [0, 1, 2]
+    assert sorted(in_threads(3)(lambda _: together.wait(), range(3))) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -47,9 +47,9 @@ def test_an_error_comes_at_its_place_and_what_was_not_begun_never_is(workers):
 
     came: list[int] = []
     with pytest.raises(ValueError, match="three"):
-        came.extend(spread(fail_at_three, range(1000), workers))
+        came.extend(in_threads(workers)(fail_at_three, range(1000)))
     assert len(begun) < 10
 
 
 def test_nothing_gives_nothing():
-    assert list(spread(str, [], 4)) == []
+    assert list(in_threads(4)(str, [])) == []

@@ -12,6 +12,8 @@ import tifffile
 import torch
 
 from napari_sam.errors import ConfigError
+from napari_sam.tiling.neighbourhoods import Look
+from napari_sam.tiling.pyramid import LabelPlace
 from napari_sam.workflows import SegmentConfig, segment
 from napari_sam.workflows.cluster import kept_cluster, open_cluster, segment_maker
 from napari_sam.workflows.planning import torch_threads
@@ -43,14 +45,29 @@ def outcome(place, name: str, **settings):
     return digest(output), digest(table)
 
 
-def test_threads_and_processes_give_the_same_bytes_as_one_process(place):
+def test_threads_and_processes_give_the_same_bytes_as_one_process(place, monkeypatch):
     alone = outcome(place, "alone")
     assert outcome(place, "threads", workers=2, executor="threads") == alone
     with open_cluster(SegmentConfig(workers=2)) as cluster:  # as for workers=2 and nothing else
-        assert outcome(place, "cluster", scheduler=cluster.scheduler.address) == alone
+        with monkeypatch.context() as patch:  # workers look at neighbourhoods and write labels, not this process
+            patch.setattr(LabelPlace, "write", never)
+            patch.setattr(Look, "__call__", never)
+            assert outcome(place, "cluster", scheduler=cluster.scheduler.address) == alone
         assert listening_addresses() <= {"127.0.0.1", "::1"}  # open to this machine only
         planes = stack_outcome(place, "cluster planes", scheduler=cluster.scheduler.address)
     assert planes == stack_outcome(place, "planes")
+
+
+def never(*_: object) -> None:
+    raise AssertionError("this was not done by a worker")
+
+
+def test_no_processes_are_begun_to_merge_tiles_that_are_all_finished(place, monkeypatch):
+    before = outcome(place, "resumed")
+    (outcome_of_merge,) = (place / "resumed").rglob("objects.npz")
+    outcome_of_merge.unlink()
+    monkeypatch.setattr("napari_sam.workflows.cluster._local_cluster", never)
+    assert outcome(place, "resumed", workers=2) == before
 
 
 def stack_outcome(place, name: str, **settings):
@@ -115,6 +132,17 @@ def test_workers_are_told_where_a_checkpoint_lies_and_with_how_many_threads_to_r
         made = segment_maker("tiny.safetensors", "cpu", KEEP_ALL)
     assert made.args == (str(place / "tiny.safetensors"), "cpu", KEEP_ALL, 3)
     assert segment_maker("nano", "cpu", KEEP_ALL).args[0] == "nano"
+
+
+@pytest.mark.parametrize(("trim", "stays"), [("65536", False), ("1000", True)], ids=["of dask", "of the user"])
+def test_a_worker_keeps_freed_memory_unless_the_user_says_otherwise(place, monkeypatch, trim, stays):
+    seen: list[dict[str, str]] = []
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", trim)
+    monkeypatch.setattr("napari_sam.workflows.cluster._worker_name", lambda: 0)
+    monkeypatch.setattr("napari_sam.workflows.cluster.keep_freed_memory", seen.append)
+    with torch_threads(None):
+        segment_maker(place / "tiny.safetensors", "cpu", KEEP_ALL)()
+    assert [environment.get("MALLOC_TRIM_THRESHOLD_") for environment in seen] == [trim if stays else None]
 
 
 def test_threads_of_torch_are_as_before_afterwards():

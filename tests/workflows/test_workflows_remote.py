@@ -16,7 +16,10 @@ from napari_sam.cli import main
 from napari_sam.errors import ConfigError, ImageError, LedgerError, OutputError, RunInterrupted
 from napari_sam.images import remote
 from napari_sam.images.cache import PieceCache
-from napari_sam.workflows import SegmentConfig, segment
+from napari_sam.tiling import remote_lock
+from napari_sam.tiling.lock import Holder
+from napari_sam.tiling.remote_lock import Claim
+from napari_sam.workflows import SegmentConfig, segment, segmentation
 from napari_sam.workflows.annotating.replay import replay_journal
 from napari_sam.workflows.batch import segment_batch
 from napari_sam.workflows.experiments.boxes import segment_boxes
@@ -33,6 +36,7 @@ OUT = "memory://labels/out.ome.zarr"
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     monkeypatch.setattr(remote, "WAITS", (0.0,))
+    monkeypatch.setattr(remote_lock, "SETTLE_SECONDS", 0.0)
     monkeypatch.chdir(tmp_path)
     zarr.create_array("image.zarr", data=IMAGE, chunks=(64, 64))
     yield tmp_path
@@ -111,6 +115,107 @@ def test_the_same_call_again_replaces_its_own_labels_and_another_run_is_refused(
         run(run_folder="another")
     run(run_folder="another", restart=True)
     assert files_at(OUT) == before
+
+
+LOCK = f"{OUT}-napari-sam-lock"
+ELSEWHERE = Claim(Holder(7, "elsewhere"), "/there/out.run", "its record", "its token", "then")
+
+
+def test_while_a_run_writes_to_a_url_one_with_another_record_is_refused_and_leaves_no_record(place, here, monkeypatch):
+    stand_in(monkeypatch)
+    refused = []
+
+    def second(stage: str, done: int, total: int) -> None:
+        if stage in ("tiles", "labels") and done == 1:
+            with pytest.raises(OutputError, match=rf"record '{place}/first', since .* writes to {OUT} at this moment"):
+                run(run_folder="second", restart=True)
+            refused.append(stage)
+
+    run(run_folder="first", progress=second)
+    assert refused == ["tiles", "labels"]
+    assert files_at(OUT) == here
+    assert not (place / "second").exists()
+    assert not fsspec.filesystem("memory").exists(LOCK)
+    run(run_folder="second", restart=True)
+    assert files_at(OUT) == here
+
+
+def test_the_command_line_says_who_writes_there_and_that_it_refused(place, capfd):
+    tiny_checkpoint(place / "tiny.safetensors")
+    fsspec.filesystem("memory").pipe_file(LOCK, ELSEWHERE.to_bytes())
+    assert main(["segment", "image.zarr", "-o", OUT, "--model", "tiny.safetensors"]) == 2
+    told = capfd.readouterr().err
+    assert "a run on 'elsewhere' (process 7, record '/there/out.run', since 'then') writes to " + OUT in told
+    assert "goes on once it was silent for 10 minutes, or when you remove " + LOCK in told
+    assert not run_folders(place)
+
+
+def test_a_run_that_comes_between_the_check_and_the_record_is_refused_too(place, monkeypatch):
+    stand_in(monkeypatch)
+    plan = segmentation.plan_segment
+
+    def slow(*given, **named):
+        fsspec.filesystem("memory").pipe_file(LOCK, ELSEWHERE.to_bytes())
+        return plan(*given, **named)
+
+    monkeypatch.setattr(segmentation, "plan_segment", slow)
+    with pytest.raises(OutputError, match=r"a run on 'elsewhere' .* writes to"):
+        run()
+    assert not files_at(OUT)
+
+
+@pytest.mark.parametrize("other", [ELSEWHERE.to_bytes(), None], ids=["taken over", "and let go again"])
+def test_a_run_whose_lock_another_one_took_over_meanwhile_leaves_the_labels_alone(place, monkeypatch, other):
+    stand_in(monkeypatch)
+    run(run_folder="record")
+    fs, before = fsspec.filesystem("memory"), files_at(OUT)
+    zarr.create_array("image.zarr", data=255 - IMAGE, chunks=(64, 64), overwrite=True)
+
+    def take_over(name: str, done: int, total: int) -> None:
+        if name == "merge" and fs.exists(LOCK):
+            fs.rm_file(LOCK)
+            if other is not None:
+                fs.pipe_file(LOCK, other)
+
+    with pytest.raises(OutputError, match=rf"{LOCK} is no longer the lock of this run: .* leaves {OUT} alone"):
+        run(run_folder="record", restart=True, progress=take_over)
+    assert files_at(OUT) == before
+    assert fs.exists(LOCK) == (other is not None)
+    if other is not None:
+        fs.rm_file(LOCK)
+    assert run(run_folder="record").report.tiles_reused > 0
+    assert files_at(OUT) != before
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_fails_lets_the_url_go(place, monkeypatch, error):
+    stand_in(monkeypatch)
+
+    def fail(stage: str, done: int, total: int) -> None:
+        if stage == "merge":
+            assert fsspec.filesystem("memory").exists(LOCK)
+            raise error("in the middle")
+
+    with pytest.raises((RuntimeError, RunInterrupted)):
+        run(run_folder="first", progress=fail)
+    assert not fsspec.filesystem("memory").exists(LOCK)
+    assert run(run_folder="second").is_complete
+
+
+def test_a_url_at_which_no_lock_may_be_written_is_refused_in_the_words_for_labels(place, monkeypatch):
+    memory = fsspec.get_filesystem_class("memory")
+    put = memory.pipe_file
+
+    def guarded(self, path, value, **settings):
+        if "-napari-sam-lock" in path:
+            raise PermissionError("Forbidden")
+        put(self, path, value, **settings)
+
+    stand_in(monkeypatch)
+    monkeypatch.setattr(memory, "pipe_file", guarded)
+    with pytest.raises(OutputError, match=rf"labels cannot be written to {OUT}: access was refused .*Check the name"):
+        run()
+    assert not files_at(OUT)
 
 
 def test_a_named_run_folder_that_belongs_to_other_labels_does_not_let_these_be_replaced(place, monkeypatch):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import fsspec
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ from moto.server import ThreadedMotoServer
 
 from napari_sam.errors import ImageError, OutputError, RunInterrupted
 from napari_sam.images import open_image, remote
+from napari_sam.tiling import remote_lock
 from napari_sam.tiling.labels import check_labels_path
 from napari_sam.workflows import SegmentConfig, segment
 from napari_sam.workflows.cluster import open_cluster
@@ -31,6 +37,7 @@ def place(tmp_path_factory):
         patch.setenv("AWS_SECRET_ACCESS_KEY", "verysecret")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setattr(remote_lock, "SETTLE_SECONDS", 0.05)
         s3fs.S3FileSystem.clear_instance_cache()
         tiny_checkpoint(folder / "tiny.safetensors")
         zarr.create_array(folder / "image.zarr", data=IMAGE, chunks=(32, 32), shards=(64, 64))
@@ -67,6 +74,45 @@ def test_a_cluster_reads_from_and_writes_to_a_bucket_and_a_stopped_run_goes_on_t
     record = b"".join(file.read_bytes() for file in (place / "record").rglob("*") if file.is_file())
     assert b"s3://bucket/in/image.zarr" in record
     assert b"verysecret" not in record
+
+
+HALF_A_RUN = """
+import sys
+from pathlib import Path
+from workflows.test_workflows_remote_s3 import run
+
+def wait(stage, done, total):
+    if stage == "tiles" and done == 2:
+        print("working", flush=True)
+        sys.stdin.read()
+
+run(Path(sys.argv[1]), Path(sys.argv[1]) / "image.zarr", sys.argv[2], run_folder=sys.argv[3], progress=wait)
+"""
+
+
+def test_a_second_run_to_a_bucket_is_refused_while_the_first_lives_and_goes_on_at_once_when_it_is_killed(place):
+    labels, folder = "s3://bucket/locked/labels.ome.zarr", place / "first"
+    fs = fsspec.filesystem("s3", use_listings_cache=False)
+    first = subprocess.Popen(
+        [sys.executable, "-c", HALF_A_RUN, place, labels, folder],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), *sys.path]))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert first.stdout.readline() == b"working\n"
+        told = (
+            rf"process {first.pid}, record '{folder}', since .* writes to {labels} at this moment; wait for it or stop"
+        )
+        with pytest.raises(OutputError, match=told):
+            run(place, place / "image.zarr", labels, run_folder=place / "second")
+        assert not (place / "second").exists()
+    finally:
+        first.kill()
+        first.communicate()
+    assert fs.find("bucket/locked") == ["bucket/locked/labels.ome.zarr-napari-sam-lock"]
+    assert run(place, place / "image.zarr", labels, run_folder=place / "second").is_complete
+    assert not fs.exists(f"{labels}-napari-sam-lock")
 
 
 def test_a_bucket_or_an_image_that_is_not_there_is_named(place):

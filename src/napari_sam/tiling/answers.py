@@ -14,9 +14,9 @@ import numpy as np
 from napari_sam.errors import LedgerError, OutputError
 from napari_sam.geometry import Box, Mask, Tile, intersection_area, mask_iou, mask_ious
 from napari_sam.tiling.candidates import Candidates, Rows, greatest_iou
+from napari_sam.tiling.config import TilingConfig
 from napari_sam.tiling.fragments import is_same_object, largest_first, may_be_same, reaches_core
 from napari_sam.tiling.places import GrowingPlaces
-from napari_sam.tiling.plan import TilingConfig
 from napari_sam.tiling.reprompt import Answer
 from napari_sam.tiling.store import MaskCache, StoredMasks, read_arrays, write_arrays
 
@@ -32,6 +32,9 @@ class AnswerStore:
         self._image_size = image_size
         self._settings = json.dumps(settings, sort_keys=True)
         self._masks: MaskCache[FragmentKey] = MaskCache(lambda key: StoredMasks.read(self._path(key)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return AnswerStore, (self._folder.resolve(), self._image_size, json.loads(self._settings))
 
     def mask(self, key: FragmentKey) -> Mask:
         """The whole object that was the answer, in the frame of the whole image."""

@@ -100,6 +100,10 @@ class Candidates:
         prompt = np.concatenate(recoded)[order]
         return replace(parts[0], **columns, prompt=prompt, prompt_names=tuple(names))
 
+    def columns(self) -> dict[str, Any]:
+        """What is known of the masks themselves: all but the plan, the files, and which tiles were segmented."""
+        return {name: getattr(self, name) for name in (*_COLUMNS, "prompt", "prompt_names")}
+
     def __len__(self) -> int:
         return len(self.areas)
 

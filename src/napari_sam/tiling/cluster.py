@@ -7,38 +7,35 @@ lie where every worker sees them under the same path.
 from __future__ import annotations
 
 import functools
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker
-from distributed.protocol import pickle
 
-from napari_sam import __version__
-from napari_sam.errors import NapariSamError, OutputError, TilingError
+from napari_sam.errors import OutputError, TilingError
 from napari_sam.geometry import Tile
+from napari_sam.tiling.cluster_client import (
+    POLL_SECONDS,
+    Workers,
+    check_seen,
+    lost_scheduler,
+    packed,
+    result_of,
+    unpacked,
+)
 from napari_sam.tiling.functions import Segment
 from napari_sam.tiling.store import TileStore
 from napari_sam.tiling.tile_job import Record, TileJob
 
-POLL_SECONDS = 0.2
-"""How often a wish to stop is looked for while all workers are busy."""
-COUNT_SECONDS = 2.0
-"""How often the workers are counted."""
-PATIENCE_SECONDS = 300.0
-"""How long a run goes on without any worker."""
 SEEN_SECONDS = 60.0
 """How long a file that a worker wrote may take to be seen here: network file systems remember what was not there."""
 LARGEST_PACKAGE_BYTES = 8 << 20
 """Of what is sent with each tile. Where an image is opened by its path it is some kilobytes."""
-
-GO_ON = "finished tiles are kept, and the same command (or call) goes on from there."
 
 
 def run_on_cluster(
@@ -86,7 +83,7 @@ class _Running:
         self._record = record
         self._tiles: dict[Future[Any], Tile] = {}
         self._came_back = threading.Event()
-        self._workers = _Workers(client)
+        self._workers = Workers(client)
 
     def __len__(self) -> int:
         return len(self._tiles)
@@ -100,7 +97,7 @@ class _Running:
 
     def begin(self, tile: Tile, package: bytes) -> None:
         key = f"napari-sam-tile-{tile.index}-{uuid4().hex}"
-        with self._lost_scheduler():
+        with lost_scheduler(self._client):
             future = self._client.submit(_run_tile, package, tile, key=key, pure=False)
         self._tiles[future] = tile
         future.add_done_callback(lambda _: self._came_back.set())
@@ -118,86 +115,22 @@ class _Running:
     def _outcome(self, future: Future[Any], tile: Tile) -> str | None:
         """What went wrong with a tile, if something did."""
         try:
-            with self._lost_scheduler(future):
-                problem: str | None = future.result()
+            problem: str | None = result_of(self._client, future)
         except KilledWorker as error:
             problem = (
                 f"{error.allowed_failures + 1} workers died on this tile, perhaps for want of memory; "
                 "try fewer workers or smaller tiles"
             )
             self._store.write_failure(tile.index, problem)
-        except NapariSamError:
-            raise
-        except Exception as error:  # whatever a worker lacks: a module, the same Python, ...
-            raise TilingError(
-                f"the workers cannot segment tiles ({type(error).__name__}: {error}); "
-                f"they need the same napari-sam-tiles and Python as this process. {GO_ON.capitalize()}"
-            ) from error
         if problem is None:
             _wait_until_seen(self._store, tile)
         return problem
 
-    @contextmanager
-    def _lost_scheduler(self, future: Future[Any] | None = None) -> Iterator[None]:
-        with lost_scheduler(self._client):
-            if future is not None and future.cancelled():
-                raise ConnectionError("its tiles were cancelled")
-            yield
-
-
-class _Workers:
-    """The threads of a cluster's workers, counted now and then; it may grow and shrink meanwhile."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._threads = 0
-        self._counted = float("-inf")
-        self._seen = time.monotonic()
-
-    def threads(self) -> int:
-        """How many tiles can be worked on at once.
-
-        Raises
-        ------
-        TilingError
-            If there has been no worker for some minutes, or the scheduler is gone.
-        """
-        now = time.monotonic()
-        if now - self._counted >= COUNT_SECONDS:
-            with lost_scheduler(self._client):
-                self._threads = sum(self._client.nthreads().values())
-            self._counted = now
-            self._seen = now if self._threads else self._seen
-        if not self._threads and now - self._seen > PATIENCE_SECONDS:
-            raise TilingError(
-                f"no worker has been at the dask scheduler {_address(self._client)} for "
-                f"{PATIENCE_SECONDS:.0f} s; start workers there and give the same command again: {GO_ON}"
-            )
-        return self._threads
-
-
-@contextmanager
-def lost_scheduler(client: Client) -> Iterator[None]:
-    """Say of a broken connection which one it was, and that nothing is lost."""
-    try:
-        if client.status not in ("running", "newly-created"):
-            raise ConnectionError(f"the connection is {client.status}")
-        yield
-    except (OSError, TimeoutError) as error:  # dask's own errors of connections are OSErrors
-        raise TilingError(
-            f"the dask scheduler at {_address(client)} does not answer any more ({error}); {GO_ON}"
-        ) from error
-
-
-def _address(client: Client) -> str:
-    return str(getattr(client.scheduler, "address", "an unknown address"))
-
 
 def _packed(job: TileJob, make_segment: Callable[[], Segment]) -> bytes:
     """What every tile needs, as bytes that a worker turns back into it once."""
-    store = replace(job.store, folder=job.store.folder.resolve())
     try:
-        package: bytes = pickle.dumps((__version__, replace(job, store=store), make_segment))
+        package = packed((job, make_segment))
     except Exception as error:  # picklers raise anything
         raise TilingError(
             f"this image cannot be sent to workers ({type(error).__name__}: {error}); "
@@ -246,21 +179,7 @@ def _run_tile(package: bytes, tile: Tile) -> str | None:
 
 @functools.lru_cache(maxsize=1)  # keyed by the package itself: the next run may have another image or model
 def _unpacked(package: bytes) -> _Ready:
-    version, job, make_segment = _parts(package)
-    if version != __version__:
-        raise TilingError(
-            f"the worker on {socket.gethostname()} has napari-sam-tiles {__version__}, this run {version}; "
-            "install the same version everywhere."
-        )
-    if not job.store.folder.is_dir():
-        raise OutputError(
-            f"the worker on {socket.gethostname()} does not see {job.store.folder}; "
-            "choose an output on a file system that all workers share."
-        )
+    parts: tuple[TileJob, Callable[[], Segment]] = unpacked(package)
+    job, make_segment = parts
+    check_seen(job.store.folder)
     return _Ready(job, make_segment())
-
-
-def _parts(package: bytes) -> tuple[str, TileJob, Callable[[], Segment]]:
-    parts: Any = pickle.loads(package)
-    version, job, make_segment = parts
-    return version, job, make_segment

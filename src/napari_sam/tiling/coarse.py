@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from napari_sam.geometry import Box, Mask, intersection_area
 from napari_sam.tiling.candidates import Candidates, Rows
+from napari_sam.tiling.config import TilingConfig
 from napari_sam.tiling.covered import covered_area
 from napari_sam.tiling.places import GrowingPlaces
-from napari_sam.tiling.plan import TilingConfig
 
 MOST_KNOWN = 0.2
 """A coarse mask of which known objects cover more than this part is no object of its own: it is one of them seen less

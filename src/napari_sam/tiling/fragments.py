@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from napari_sam.geometry import Box, Mask, Tile, intersection_area, mask_iou_window
 from napari_sam.tiling.candidates import Candidates, Corners, Rows, overlaps
-from napari_sam.tiling.plan import TilingConfig
+from napari_sam.tiling.config import TilingConfig
 
 
 def is_same_object(fragment: Mask, whole: Mask, tile: Tile, config: TilingConfig) -> bool:

@@ -10,10 +10,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import numpy as np
 import zarr
@@ -22,20 +24,17 @@ from numpy.typing import NDArray
 from napari_sam.errors import ConfigError, OutputError
 from napari_sam.geometry import Box, Mask
 from napari_sam.geometry.overlap import runs_of
-from napari_sam.geometry.runs import MaskRuns, Strips, draw
-from napari_sam.geometry.suppression import chunks_by_total
+from napari_sam.geometry.runs import MaskRuns
 from napari_sam.images.urls import RemotePath, place_of
 from napari_sam.tiling.functions import Progress
 from napari_sam.tiling.multiscale import MARKER, OWN_KEY, create_level, label_metadata, level_sizes
 from napari_sam.tiling.objects import MergedObjects, ObjectTable
-from napari_sam.tiling.pyramid import fill_levels
+from napari_sam.tiling.painting import LabelArray, Painting, PaintShard, paint_runs, pixels_of
+from napari_sam.tiling.pyramid import LabelPlace, fill_levels
 from napari_sam.tiling.remote_labels import check_remote_labels, new_remote_labels
+from napari_sam.tiling.spread import Spread, in_threads
+from napari_sam.tiling.stored_objects import StoredObjects
 from napari_sam.tiling.writing import flush_to_disk, output_errors
-
-LabelArray = NDArray[np.uint32] | NDArray[np.uint64]
-
-_PIXELS_AT_ONCE = 1 << 18
-"""Of the boxes of masks painted in one go: some 10 MB of indices."""
 
 
 class PaintableObjects(Protocol):
@@ -78,22 +77,7 @@ def paint_labels(objects: PaintableObjects, box: Box, dtype: np.dtype[Any] | typ
     -------
     ndarray of shape (box.height, box.width)
     """
-    canvas = np.zeros((box.height, box.width), dtype)
-    labels, runs = _runs_in(objects, box)
-    parts = np.concatenate(
-        [np.maximum(runs.boxes[:, :2], [box.x0, box.y0]), np.minimum(runs.boxes[:, 2:], [box.x1, box.y1])], axis=1
-    )
-    areas = np.maximum(parts[:, 2:] - parts[:, :2], 0).prod(axis=1)
-    for some in chunks_by_total(areas, _PIXELS_AT_ONCE):
-        batch = runs.take(np.arange(some.start, some.stop))
-        if areas[some].sum() > _PIXELS_AT_ONCE:  # a single one
-            part = Box(*parts[some.start].tolist())
-            canvas[part.shifted(-box.x0, -box.y0).slices][draw(batch.strips(), part)] = labels[some.start]
-        else:
-            owner, pixels = _pixels_of(batch.strips(), box)
-            # Where an index comes twice numpy keeps the last value: the mask painted later.
-            canvas.reshape(-1)[pixels] = labels[some].astype(dtype)[owner]
-    return canvas
+    return paint_runs(*_runs_in(objects, box), box, dtype)
 
 
 def _runs_in(objects: PaintableObjects, box: Box) -> tuple[NDArray[np.uint64], MaskRuns]:
@@ -110,15 +94,7 @@ def pixels_in(masks: Sequence[Mask], box: Box) -> tuple[NDArray[np.int64], NDArr
 
     Takes 16 bytes a pixel: meant for many small masks at once.
     """
-    return _pixels_of(runs_of(masks).strips(), box)
-
-
-def _pixels_of(strips: Strips, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    strips = strips.clipped(box)
-    lengths = strips.lengths
-    first = (strips.row0 - box.y0 - (np.cumsum(lengths) - lengths)) * box.width + strips.column - box.x0
-    pixels = np.repeat(first, lengths) + np.arange(lengths.sum()) * box.width
-    return np.repeat(strips.owner, lengths), pixels
+    return pixels_of(runs_of(masks).strips(), box)
 
 
 def write_labels(
@@ -129,7 +105,7 @@ def write_labels(
     shard_px: int = 2048,
     pixel_size_um: tuple[float, float] | None = None,
     overwrite: bool = False,
-    workers: int = 1,
+    spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> Path | RemotePath:
     """Write the label image as OME-Zarr 0.5: the root group is the multiscale label image, "0" its full resolution.
@@ -152,8 +128,10 @@ def write_labels(
         (y, x) size of a pixel in micrometres; without it the axes carry no unit.
     overwrite : bool
         Replace label images this package wrote before. Anything else at `path` is never touched.
-    workers : int
-        Threads that paint and write, a shard each at a time. Their number does not change a byte.
+    spread : Spread, optional
+        Who paints and writes, a shard each at a time: by default this thread; see `in_threads`, `on_cluster`. That does
+        not change a byte. This thread alone paints what other processes lack: objects that are not in the files of a
+        run, and labels in the memory of this process (memory://).
     progress : callable, optional
         Called with (shards done, shards in all), all levels together.
 
@@ -173,28 +151,65 @@ def write_labels(
     check_pixel_size(pixel_size_um)
     target = place_of(path)
     check_labels_path(target, overwrite=overwrite)
-    with new_remote_labels(target) if isinstance(target, RemotePath) else _new_folder(target) as folder:
+    mark = f"napari-sam is writing labels here, or was killed while doing so: {uuid4().hex}\n"
+    with new_remote_labels(target) if isinstance(target, RemotePath) else _new_folder(target, mark) as folder:
         root = zarr.open_group(folder, mode="a", zarr_format=3)
-        levels = _create_levels(objects, root, chunk_px, shard_px)
-        fill_levels(levels, partial(paint_labels, objects, dtype=levels[0].dtype), workers, progress)
+        n_levels = _create_levels(objects, root, chunk_px, shard_px)
+        place = LabelPlace(target if isinstance(target, RemotePath) else _partial_of(target), mark)
+        _fill(objects, place, n_levels, spread or in_threads(), progress)
         # Last, so that nobody takes an unfinished folder for an image.
-        ome = label_metadata(len(levels), target.name, pixel_size_um)
+        ome = label_metadata(n_levels, target.name, pixel_size_um)
         root.attrs.update({"ome": ome, OWN_KEY: {"objects": len(objects.table.label)}})
     return target
 
 
+def _fill(
+    objects: PaintableObjects, place: LabelPlace, n_levels: int, spread: Spread, progress: Progress | None
+) -> None:
+    """Have all shards written; by this thread, where other processes lack the objects or the place."""
+    dtype = label_dtype(objects.table.label)
+    stored = objects.masks if isinstance(objects, MergedObjects) else None
+    if spread.sends and (place.is_of_this_process or not isinstance(stored, StoredObjects)):
+        spread = in_threads()
+    if isinstance(objects, MergedObjects) and isinstance(stored, StoredObjects):
+        to_paint = partial(Painting.of, objects, stored, dtype=dtype)
+        fill_levels(place, n_levels, PaintShard(place, stored.files), to_paint, spread, progress)
+    else:
+        fill_levels(place, n_levels, _PaintHere(place, objects, dtype), lambda box: box, spread, progress)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _PaintHere:
+    """Paints shards of objects that only this process has."""
+
+    place: LabelPlace
+    objects: PaintableObjects
+    dtype: np.dtype[Any]
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return self.place.folders
+
+    def __call__(self, box: Box) -> None:
+        self.place.write(0, box, paint_labels(self.objects, box, self.dtype))
+
+
+def _partial_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.partial")
+
+
 @contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
+def _new_folder(target: Path, mark: str) -> Iterator[Path]:
     """A folder to write to, which becomes `target` when the block ends well, and is removed otherwise."""
-    partial = target.with_name(f"{target.name}.partial")
+    partial = _partial_of(target)
     with output_errors(target):
         try:
-            _start(partial)
+            _start(partial, mark)
             yield partial
             _publish(partial, target)
         except BaseException:
             # A half-written image may be what fills the disk.
-            shutil.rmtree(partial, ignore_errors=True)
+            _discard(partial)
             raise
 
 
@@ -211,7 +226,7 @@ def check_labels_path(path: str | os.PathLike[str] | RemotePath, *, overwrite: b
     if isinstance(target, RemotePath):
         check_remote_labels(target, overwrite=overwrite)
         return
-    for place in (target, target.with_name(f"{target.name}.partial"), target.with_name(f"{target.name}.old")):
+    for place in (target, _partial_of(target), target.with_name(f"{target.name}.old")):
         with output_errors(place):
             exists, ours = place.exists(), is_own_labels(place)
         if exists and not ours:
@@ -259,19 +274,36 @@ def _check_layout(chunk_px: int, shard_px: int) -> None:
         )
 
 
-def _start(partial: Path) -> None:
+def _start(partial: Path, mark: str) -> None:
     """An empty folder with the mark that it is ours and not complete."""
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    (partial / MARKER).write_text("napari-sam is writing labels here, or was killed while doing so.\n", "utf-8")
+    (partial / MARKER).write_text(mark, "utf-8")
+
+
+def _discard(partial: Path) -> None:
+    """Remove a folder that will not be finished, its mark last: a worker may still be writing a shard, which the next
+    run has to know as ours."""
+    with suppress(OSError):
+        for entry in partial.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != MARKER:
+                entry.unlink()
+        if {entry.name for entry in partial.iterdir()} <= {MARKER}:
+            shutil.rmtree(partial)
 
 
 def _publish(partial: Path, target: Path) -> None:
     """Give the finished folder its name; older labels there make room only now."""
     (partial / MARKER).unlink()
     for file in sorted(partial.rglob("*")):
-        if file.is_file():
+        if (
+            file.suffix == ".partial"
+        ):  # of a worker that was killed while it wrote a shard, which another one wrote then
+            file.unlink(missing_ok=True)
+        elif file.is_file():
             flush_to_disk(file)
     old = target.with_name(f"{target.name}.old")
     if old.exists():
@@ -288,9 +320,9 @@ def _publish(partial: Path, target: Path) -> None:
         shutil.rmtree(old)
 
 
-def _create_levels(objects: PaintableObjects, root: zarr.Group, chunk_px: int, shard_px: int) -> list[zarr.Array[Any]]:
-    dtype = label_dtype(objects.table.label)
-    return [
+def _create_levels(objects: PaintableObjects, root: zarr.Group, chunk_px: int, shard_px: int) -> int:
+    """Make the empty levels; their number."""
+    dtype, sizes = label_dtype(objects.table.label), level_sizes(objects.image_size)
+    for k, size in enumerate(sizes):
         create_level(root, str(k), size, dtype, chunk_px=chunk_px, shard_px=shard_px)
-        for k, size in enumerate(level_sizes(objects.image_size))
-    ]
+    return len(sizes)

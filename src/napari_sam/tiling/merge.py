@@ -24,13 +24,16 @@ from napari_sam.geometry import Mask, Tile
 from napari_sam.tiling.answers import Resolution, Resolver
 from napari_sam.tiling.candidates import Candidates, Rows
 from napari_sam.tiling.coarse import KnownObjects, LargeObjects
+from napari_sam.tiling.config import TilingConfig
 from napari_sam.tiling.functions import Progress, Read, Reprompt
 from napari_sam.tiling.ledger import Ledger
 from napari_sam.tiling.neighbourhoods import Conflicts, find_conflicts
 from napari_sam.tiling.objects import MergedObjects, MergeSummary
-from napari_sam.tiling.outcome import MergeStore, ObjectColumns, ObjectRows, arranged
-from napari_sam.tiling.plan import TilePlan, TilingConfig
+from napari_sam.tiling.outcome import MergeStore, ObjectColumns, arranged
+from napari_sam.tiling.plan import TilePlan
 from napari_sam.tiling.reprompt import Answer, ask_for_whole
+from napari_sam.tiling.spread import Spread, in_threads
+from napari_sam.tiling.stored_objects import ObjectRows
 
 
 def merge_tiles(
@@ -40,7 +43,7 @@ def merge_tiles(
     reprompt: Reprompt,
     config: TilingConfig,
     *,
-    workers: int = 1,
+    spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> MergedObjects:
     """The objects of the whole image, from the tiles that are finished, by the rules at the head of this module.
@@ -59,8 +62,8 @@ def merge_tiles(
     reprompt : Reprompt
         Called from this thread only.
     config : TilingConfig
-    workers : int
-        Threads that compare the masks of neighbouring tiles.
+    spread : Spread, optional
+        Who compares the masks of neighbouring tiles: by default this thread; see `in_threads`, `on_cluster`.
     progress : function (done, total), optional
         Counts tiles of full resolution and, once it is known how many there are, cut objects to prompt again.
 
@@ -74,6 +77,8 @@ def merge_tiles(
     ------
     LedgerError
         If a tile file was damaged since the tiles were run.
+    TilingError
+        If the cluster of `spread` is lost.
     OutputError
         If the outcome cannot be written.
     """
@@ -83,7 +88,7 @@ def merge_tiles(
     if known is not None:
         return known
     rows, columns, summary = _arranged_objects(
-        store, plan, frozenset(finished), read, reprompt, config, workers, progress
+        store, plan, frozenset(finished), read, reprompt, config, spread or in_threads(), progress
     )
     table, is_straight = columns.table(), columns.is_straight
     del columns  # of millions of objects each of these is hundreds of megabytes
@@ -97,11 +102,11 @@ def _arranged_objects(
     read: Read,
     reprompt: Reprompt,
     config: TilingConfig,
-    workers: int,
+    spread: Spread,
     progress: Progress | None,
 ) -> tuple[ObjectRows, ObjectColumns, MergeSummary]:
     """The objects before any is dropped for being covered."""
-    conflicts = find_conflicts(store.masks, plan, finished, config, workers=workers, progress=progress)
+    conflicts = find_conflicts(store.tiles, store.masks, plan, finished, config, spread=spread, progress=progress)
     coarse = Candidates.read(store.masks, plan, plan.coarse, finished, config.edge_tolerance_px)
     candidates, kept = conflicts.candidates, conflicts.kept()
     steps = _Steps(progress, len(plan.fine), len(plan.fine) + len(conflicts.unseen))

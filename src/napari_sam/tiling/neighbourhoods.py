@@ -7,21 +7,24 @@ several at once, each needs little memory, and each tile file is read about once
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.geometry import Tile
 from napari_sam.geometry.suppression import keep_best
 from napari_sam.tiling.candidates import Candidates, Rows, conflicts_of
+from napari_sam.tiling.config import TilingConfig
 from napari_sam.tiling.fragments import largest_first, unseen_rows
 from napari_sam.tiling.functions import Progress
-from napari_sam.tiling.plan import TilePlan, TilingConfig
+from napari_sam.tiling.packing import packed_indices, unpacked_indices
+from napari_sam.tiling.plan import TilePlan
 from napari_sam.tiling.seams import Seams
-from napari_sam.tiling.spread import spread
-from napari_sam.tiling.store import MaskCache
+from napari_sam.tiling.spread import Spread, in_threads
+from napari_sam.tiling.store import MaskCache, TileStore
 
 NEIGHBOURHOOD_TILES = 4
 """Rows and columns of tiles looked at together: so few that the run lengths of them and those around them, thousands of
@@ -57,39 +60,43 @@ class Conflicts:
 
 
 def find_conflicts(
+    tiles: TileStore,
     masks: MaskCache[int],
     plan: TilePlan,
     finished: frozenset[int],
     config: TilingConfig,
     *,
-    workers: int = 1,
+    spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> Conflicts:
     """Look at all neighbourhoods of the fine tiles.
 
     Parameters
     ----------
+    tiles : TileStore
     masks : MaskCache
-        Of the tile files.
+        Of its files.
     plan : TilePlan
     finished : frozenset of int
         The tiles that have a file.
     config : TilingConfig
-    workers : int
-        Threads; the outcome does not depend on it.
+    spread : Spread, optional
+        Who looks; the outcome does not depend on it.
     progress : function (done, total), optional
         Counts fine tiles.
     """
     neighbourhoods = _neighbourhoods(plan)
-    found: list[_Found] = []
+    look = Look(tiles.folder, masks, plan, finished, config, Seams.of(plan))
+    nothing = Candidates.read(masks, plan, [], finished, config.edge_tolerance_px)
+    found: list[Found] = []
     done = 0
-    look = partial(_look_at, masks, plan, finished, config, Seams.of(plan))
-    for tiles, result in zip(neighbourhoods, spread(look, neighbourhoods, workers), strict=True):
-        found.append(result)
-        done += len(tiles)
-        if progress is not None:
-            progress(done, len(plan.fine))
-    candidates = Candidates.joined([result.own for result in found])
+    with closing((spread or in_threads())(look, neighbourhoods)) as results:
+        for numbers, result in zip(neighbourhoods, results, strict=True):
+            found.append(result)
+            done += len(numbers)
+            if progress is not None:
+                progress(done, len(plan.fine))
+    candidates = Candidates.joined([replace(nothing, **result.own) for result in found])
     pairs, unseen, straight = (
         _rows_of(candidates, np.concatenate([getattr(result, name) for result in found]))
         for name in ("pairs", "unseen", "straight")
@@ -98,10 +105,11 @@ def find_conflicts(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Found:
+class Found:
     """What a neighbourhood found; masks are named by (tile, number in it)."""
 
-    own: Candidates
+    own: dict[str, Any]
+    """The columns of its candidates: 64 bytes a mask."""
     pairs: NDArray[np.int32]
     """(P, 2, 2)."""
     unseen: NDArray[np.int32]
@@ -110,22 +118,43 @@ class _Found:
     """(S, 2)."""
 
 
-def _look_at(
-    masks: MaskCache[int],
-    plan: TilePlan,
-    finished: frozenset[int],
-    config: TilingConfig,
-    seams: Seams,
-    tiles: Sequence[Tile],
-) -> _Found:
-    around = tiles[0].read.joined(tiles[-1].read)
-    local = Candidates.read(masks, plan, plan.tiles_reading(around), finished, config.edge_tolerance_px)
-    found = [(conflicts_of(local, tile, config.merge_iou_thresh), unseen_rows(local, tile, config)) for tile in tiles]
-    pairs, unseen = (np.concatenate(rows) for rows in zip(*found, strict=True))
-    own = local.of_tiles(tiles)
-    straight = np.flatnonzero(seams.sides_on(own.boxes).any(axis=1))
-    straight = straight[seams.cuts(own.runs(straight))]
-    return _Found(own, _named(local, pairs), _named(local, unseen), _named(own, straight))
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """Looks at the neighbourhood that the fine tiles of these numbers are."""
+
+    folder: Path
+    """Of the tile files."""
+    masks: MaskCache[int]
+    plan: TilePlan
+    finished: frozenset[int]
+    config: TilingConfig
+    seams: Seams
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return (self.folder.resolve(),)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        packed = packed_indices(self.finished)
+        return _unpickled, (self.folder.resolve(), self.masks, self.plan, packed, self.config)
+
+    def __call__(self, numbers: Sequence[int]) -> Found:
+        plan, config = self.plan, self.config
+        tiles = [plan.tiles[number] for number in numbers]
+        around = plan.tiles_reading(tiles[0].read.joined(tiles[-1].read))
+        local = Candidates.read(self.masks, plan, around, self.finished, config.edge_tolerance_px)
+        found = [
+            (conflicts_of(local, tile, config.merge_iou_thresh), unseen_rows(local, tile, config)) for tile in tiles
+        ]
+        pairs, unseen = (np.concatenate(rows) for rows in zip(*found, strict=True))
+        own = local.of_tiles(tiles)
+        straight = np.flatnonzero(self.seams.sides_on(own.boxes).any(axis=1))
+        straight = straight[self.seams.cuts(own.runs(straight))]
+        return Found(own.columns(), _named(local, pairs), _named(local, unseen), _named(own, straight))
+
+
+def _unpickled(folder: Path, masks: MaskCache[int], plan: TilePlan, finished: bytes, config: TilingConfig) -> Look:
+    return Look(folder, masks, plan, unpacked_indices(finished), config, Seams.of(plan))
 
 
 def _named(candidates: Candidates, rows: Rows) -> NDArray[np.int32]:
@@ -136,14 +165,12 @@ def _rows_of(candidates: Candidates, named: NDArray[np.int32]) -> Rows:
     return candidates.row_of(named[..., 0], named[..., 1].astype(np.intp))
 
 
-def _neighbourhoods(plan: TilePlan) -> list[list[Tile]]:
-    """The fine tiles in blocks of the grid, each tile in one of them."""
+def _neighbourhoods(plan: TilePlan) -> list[list[int]]:
+    """The numbers of the fine tiles in blocks of the grid, each tile in one of them."""
     rows, columns = plan.grid_shape
     blocks = []
     for top in range(0, rows, NEIGHBOURHOOD_TILES):
         for left in range(0, columns, NEIGHBOURHOOD_TILES):
             bottom, right = min(top + NEIGHBOURHOOD_TILES, rows), min(left + NEIGHBOURHOOD_TILES, columns)
-            blocks.append(
-                [plan.tiles[row * columns + column] for row in range(top, bottom) for column in range(left, right)]
-            )
+            blocks.append([row * columns + column for row in range(top, bottom) for column in range(left, right)])
     return blocks

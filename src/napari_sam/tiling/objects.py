@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,8 +150,36 @@ class MergeSummary:
     """Errors while prompting again, by fragment; the next run tries these again."""
 
 
+class ObjectMasks(Protocol):
+    """Where the masks of objects come from, by row of their table; in the frame of the whole image."""
+
+    def mask(self, row: int) -> Mask:
+        """One mask."""
+
+    def runs(self, rows: NDArray[np.intp]) -> MaskRuns:
+        """The run lengths of many masks, in the order of `rows`."""
+
+    def taken(self, rows: NDArray[np.intp]) -> ObjectMasks:
+        """Those of some rows, in that order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _LoadedMasks:
+    """Masks that a function gives."""
+
+    mask: Callable[[int], Mask]
+
+    def runs(self, rows: NDArray[np.intp]) -> MaskRuns:
+        return runs_of([self.mask(row) for row in rows.tolist()])
+
+    def taken(self, rows: NDArray[np.intp]) -> _LoadedMasks:
+        return _LoadedMasks(lambda row: self.mask(int(rows[row])))
+
+
 class MergedObjects:
-    """The objects of a whole image; masks come from `load`, so that memory does not grow with the image.
+    """The objects of a whole image; a mask is read when it is asked for, so that memory does not grow with the image.
+
+    `masks` says where from: a function from the row of the table to the mask will do.
 
     Where masks overlap, a label image shows the one painted last. Painting goes from the lowest predicted IoU to the
     highest, so that the mask the model trusts more lies on top; among equals the higher label does. Objects that only
@@ -162,15 +190,13 @@ class MergedObjects:
         self,
         table: ObjectTable,
         image_size: tuple[int, int],
-        load: Callable[[int], Mask],
+        masks: ObjectMasks | Callable[[int], Mask],
         summary: MergeSummary | None = None,
-        load_runs: Callable[[NDArray[np.intp]], MaskRuns] | None = None,
     ) -> None:
         self.table = table
         self.image_size = image_size
         self.summary = summary or MergeSummary(masks=len(table))
-        self._load = load
-        self._load_runs = load_runs or (lambda rows: runs_of([load(row) for row in rows.tolist()]))
+        self.masks: ObjectMasks = _LoadedMasks(masks) if callable(masks) else masks
 
     @classmethod
     def from_masks(cls, masks: Sequence[Mask], image_size: tuple[int, int]) -> MergedObjects:
@@ -193,33 +219,27 @@ class MergedObjects:
         list of (label, Mask)
             The masks are whole and in the frame of the whole image; paint them one over the other.
         """
-        return [(int(self.table.label[row]), self._load(row)) for row in self.rows_in(box).tolist()]
+        return [(int(self.table.label[row]), self.masks.mask(row)) for row in self.rows_in(box).tolist()]
 
     def mask(self, row: int) -> Mask:
         """The mask of one row of the table, in the frame of the whole image."""
-        return self._load(row)
+        return self.masks.mask(row)
 
     def runs(self, rows: NDArray[np.intp]) -> MaskRuns:
         """The run lengths of the masks of many rows, in the frame of the whole image and the order of `rows`."""
-        return self._load_runs(rows)
+        return self.masks.runs(rows)
 
     def iter_masks(self) -> Iterator[tuple[int, Mask]]:
         """All objects as (label, Mask), in the order of the table, one mask in memory at a time."""
         for row in range(len(self)):
-            yield int(self.table.label[row]), self._load(row)
+            yield int(self.table.label[row]), self.masks.mask(row)
 
     def select(self, rows: Sequence[int] | NDArray[np.intp]) -> MergedObjects:
         """The objects of some rows of the table, in that order, labelled 1 to N again; masks are not read."""
-        chosen, load, load_runs = np.asarray(rows, dtype=np.intp), self._load, self._load_runs
+        chosen = np.asarray(rows, dtype=np.intp)
         columns: dict[str, Any] = {name: column[chosen] for name, column in self.table.columns().items()}
         table = ObjectTable(**{**columns, "label": np.arange(1, len(chosen) + 1, dtype=np.uint64)})
-        return MergedObjects(
-            table,
-            self.image_size,
-            lambda row: load(int(chosen[row])),
-            self.summary,
-            load_runs=lambda rows: load_runs(chosen[rows]),
-        )
+        return MergedObjects(table, self.image_size, self.masks.taken(chosen), self.summary)
 
     def rows_in(self, box: Box) -> NDArray[np.intp]:
         """Rows of the objects whose box shares a pixel with `box`, in painting order."""

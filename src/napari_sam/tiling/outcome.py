@@ -13,44 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import LedgerError
-from napari_sam.geometry import Mask
-from napari_sam.geometry.overlap import runs_of
-from napari_sam.geometry.runs import MaskRuns
-from napari_sam.tiling.answers import AnswerStore, FragmentKey, Resolution
+from napari_sam.tiling.answers import AnswerStore, Resolution
 from napari_sam.tiling.candidates import Corners, Rows
 from napari_sam.tiling.coarse import LargeObjects
+from napari_sam.tiling.config import TilingConfig
 from napari_sam.tiling.covered import uncovered_rows
 from napari_sam.tiling.ledger import Ledger
 from napari_sam.tiling.neighbourhoods import Conflicts
 from napari_sam.tiling.objects import MergedObjects, MergeSummary, ObjectTable
-from napari_sam.tiling.plan import TilePlan, TilingConfig
+from napari_sam.tiling.plan import TilePlan
 from napari_sam.tiling.reprompt import PROMPT
 from napari_sam.tiling.seams import Seams
-from napari_sam.tiling.store import MaskCache, StoredMasks, gathered, read_arrays, write_arrays
+from napari_sam.tiling.store import MaskCache, StoredMasks, read_arrays, write_arrays
+from napari_sam.tiling.stored_objects import MaskFiles, ObjectRows, StoredObjects
 
 OWNERS_AT_ONCE = 1 << 18
 """Boxes whose tiles are found together: bounds the memory."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ObjectRows:
-    """Where the mask of each object is; 9 bytes an object."""
-
-    tile: NDArray[np.int32]
-    index: NDArray[np.int32]
-    is_reprompted: NDArray[np.bool_]
-    """Whether it is the answer for mask `index` of `tile` instead of that mask itself."""
-
-    def reprompted_keys(self) -> list[FragmentKey]:
-        """Tile and mask number of the fragments whose answers are objects."""
-        rows = np.flatnonzero(self.is_reprompted)
-        return list(zip(self.tile[rows].tolist(), self.index[rows].tolist(), strict=True))
-
-    def taken(self, rows: Rows) -> ObjectRows:
-        return ObjectRows(self.tile[rows], self.index[rows], self.is_reprompted[rows])
-
-    def __len__(self) -> int:
-        return len(self.tile)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,6 +138,7 @@ class MergeStore:
         self._path: Path = ledger.stage_folder("merge") / "objects.npz"
         self._cover_thresh = config.object_cover_thresh
         self._inputs = _digest([plan.settings(), config.merge_settings(), ledger.tiles.digest(finished)])
+        self.tiles = ledger.tiles
         self.masks = MaskCache(ledger.tiles.read)
         self.answers = AnswerStore(ledger.stage_folder("merge"), plan.image_size, config.merge_settings())
 
@@ -206,20 +185,8 @@ class MergeStore:
         return self._objects(table, rows, summary)
 
     def _objects(self, table: ObjectTable, rows: ObjectRows, summary: MergeSummary) -> MergedObjects:
-        def load(row: int) -> Mask:
-            tile, index = int(rows.tile[row]), int(rows.index[row])
-            return self.answers.mask((tile, index)) if rows.is_reprompted[row] else self.masks.get(tile).mask(index)
-
-        def load_runs(wanted: Rows) -> MaskRuns:
-            again = rows.is_reprompted[wanted]
-            from_tiles = wanted[~again]
-            runs = gathered(self.masks, rows.tile[from_tiles], rows.index[from_tiles])
-            if not again.any():
-                return runs
-            answers = runs_of([load(row) for row in wanted[again].tolist()])
-            return MaskRuns.joined([runs, answers]).take(np.argsort(np.argsort(again, kind="stable")))
-
-        return MergedObjects(table, self._plan.image_size, load, summary, load_runs=load_runs)
+        files = MaskFiles(self.tiles.folder, self.masks, self.answers)
+        return MergedObjects(table, self._plan.image_size, StoredObjects(files, rows), summary)
 
 
 def _digest(value: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,95 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from napari_sam.errors import TilingError
 from napari_sam.geometry import Box, Tile
 from napari_sam.images.levels import MAX_STEP
+from napari_sam.tiling.config import TilingConfig
+from napari_sam.tiling.packing import packed_indices, unpacked_indices
 
 LAYER_STEP = 4
 """How many times coarser each layer is than the one below."""
 LEAST_SAMPLES = 16
 """Objects shorter than so many pixels of a coarse layer are left to the finer ones."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TilingConfig:
-    """How a huge image is cut into tiles, and when masks of two tiles are one object."""
-
-    core_px: int | None = None
-    """Side of a tile without its halo, in pixels of the image as stored; by default the model's input less two
-    halos."""
-    halo_px: int | None = None
-    """What a tile reads besides on each side, at least, in pixels; by default an eighth of the model's input. Objects
-    wider than this may be cut in every tile and are then prompted again on a larger window."""
-    merge_iou_thresh: float = 0.5
-    """Masks of two tiles are the same object above this mask IoU."""
-    fragment_cover_thresh: float = 0.5
-    """A cut mask outside its tile's core is dropped when a mask of another tile covers more than this part of it."""
-    object_cover_thresh: float | None = None
-    """Drop an object of which better ones of any tile together cover more than this part; by default what automatic
-    masks do inside a tile (cover_thresh); 1 keeps all."""
-    max_object_px: int = 2048
-    """Objects up to this long, in pixels, are also looked for in tiles read at a 4th, 16th, ... of the resolution,
-    where one tile shows them whole; 0 looks at full resolution alone."""
-    edge_tolerance_px: int = 2
-    """A mask that ends this close to the edge of what was read counts as cut by it, in pixels."""
-    max_window_px: int = 4096
-    """Largest side read at full resolution to prompt a cut object again; larger windows are read reduced."""
-
-    def __post_init__(self) -> None:
-        if self.core_px is not None and self.core_px < 1:
-            raise TilingError(f"core_px must be at least 1 pixel, got {self.core_px}; 768 is usual, or leave it out.")
-        if self.halo_px is not None and not 0 <= self.halo_px < (self.core_px or math.inf):
-            raise TilingError(
-                f"halo_px must lie in [0, core_px = {self.core_px}), got {self.halo_px}; an eighth of core_px is usual."
-            )
-        for name in ("merge_iou_thresh", "fragment_cover_thresh"):
-            if not 0 <= getattr(self, name) < 1:
-                raise TilingError(f"{name} must lie in [0, 1), got {getattr(self, name)}; 0.5 is usual.")
-        if self.object_cover_thresh is not None and not 0 <= self.object_cover_thresh <= 1:
-            raise TilingError(
-                f"object_cover_thresh must lie in [0, 1], got {self.object_cover_thresh}; "
-                "1 keeps all objects, or leave it out."
-            )
-        if self.max_object_px < 0:
-            raise TilingError(
-                f"max_object_px must be at least 0, got {self.max_object_px}; 2048 is usual, 0 leaves out coarse tiles."
-            )
-        if self.edge_tolerance_px < 0:
-            raise TilingError(f"edge_tolerance_px must be at least 0, got {self.edge_tolerance_px}; 2 is usual.")
-        if self.max_window_px < 16:
-            raise TilingError(f"max_window_px must be at least 16, got {self.max_window_px}; 4096 is usual.")
-
-    def resolve(self, model_input_px: int, cover_thresh: float | None = None) -> TilingConfig:
-        """This configuration with the sizes that were left open set from the model's input size.
-
-        A tile then reads just as many pixels as the model sees, so nothing is resized.
-
-        Parameters
-        ----------
-        model_input_px : int
-        cover_thresh : float, optional
-            The setting of that name of the automatic masks, for `object_cover_thresh` if that was left open.
-
-        Raises
-        ------
-        TilingError
-            If a size that was given leaves no room for the other one.
-        """
-        halo = self.halo_px
-        if halo is None:
-            halo = model_input_px // 8 if self.core_px is None else min(model_input_px // 8, self.core_px - 1)
-        core = self.core_px if self.core_px is not None else model_input_px - 2 * halo
-        if core <= halo:
-            raise TilingError(
-                f"halo_px = {halo} leaves a core of {core} pixels in a model input of {model_input_px}; "
-                "give a smaller halo_px or set core_px as well."
-            )
-        cover = cover_thresh if self.object_cover_thresh is None else self.object_cover_thresh
-        return replace(self, core_px=core, halo_px=halo, object_cover_thresh=cover)
-
-    def merge_settings(self) -> dict[str, Any]:
-        """The settings on which only the merge depends, for the ledger; the tiles stay valid when these change."""
-        settings = asdict(self)
-        del settings["core_px"], settings["halo_px"], settings["max_object_px"]
-        return settings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,8 +47,15 @@ class TilePlan:
     """Where columns of cores begin, and the image's width at the end."""
     skipped: frozenset[int]
     """Indices of the tiles without foreground: they are not segmented."""
-    max_object_px: int = 0
+    max_object_px: int
     """The coarse layers end where objects of this length are seen whole."""
+    prompted_px: int
+    """Side of what the model sees at full resolution when it is prompted."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A hundred thousand tiles are tens of megabytes, and follow from a few numbers.
+        sizes = (self.image_size, self.core_px, self.halo_px, self.max_object_px, self.prompted_px)
+        return _unpickled, (*sizes, packed_indices(self.skipped))
 
     @property
     def grid_shape(self) -> tuple[int, int]:
@@ -168,8 +93,8 @@ class TilePlan:
     def settings(self) -> dict[str, Any]:
         """What the tiles depend on, for the ledger. Which ones are skipped is not among it: that does not change the
         others."""
-        sizes = {"core_px": self.core_px, "halo_px": self.halo_px, "max_object_px": self.max_object_px}
-        return {"image_size": list(self.image_size), **sizes}
+        names = ("core_px", "halo_px", "max_object_px", "prompted_px")
+        return {"image_size": list(self.image_size), **{name: getattr(self, name) for name in names}}
 
     def owner_of(self, boxes_xyxy: ArrayLike) -> NDArray[np.int64]:
         """Index of the fine tile whose core holds the centre of each box.
@@ -245,14 +170,32 @@ def plan_tiles(
             f"core_px and halo_px must be known, got {core_px} and {halo_px}; "
             "call config.resolve(model_input_px) first."
         )
-    tiles: list[Tile] = []
-    for step in [1, *_coarse_steps(image_size, config.max_object_px, core_px, halo_px)]:
-        tiles += _layer(image_size, core_px, halo_px, step, first_index=len(tiles))
-    row_edges, column_edges = _edges(height, core_px, halo_px), _edges(width, core_px, halo_px)
-    plan = TilePlan(
-        (height, width), core_px, halo_px, tuple(tiles), row_edges, column_edges, frozenset(), config.max_object_px
-    )
+    prompted_px = config.prompted_px or core_px + 2 * halo_px
+    plan = _planned((height, width), core_px, halo_px, config.max_object_px, prompted_px, frozenset())
     return plan if keep is None else replace(plan, skipped=_without_foreground(plan, keep))
+
+
+def _planned(
+    image_size: tuple[int, int],
+    core_px: int,
+    halo_px: int,
+    max_object_px: int,
+    prompted_px: int,
+    skipped: frozenset[int],
+) -> TilePlan:
+    tiles: list[Tile] = []
+    for step in [1, *_coarse_steps(image_size, max_object_px, halo_px, prompted_px)]:
+        tiles += _layer(image_size, core_px, halo_px, step, first_index=len(tiles))
+    row_edges, column_edges = (_edges(side, core_px, halo_px) for side in image_size)
+    return TilePlan(
+        image_size, core_px, halo_px, tuple(tiles), row_edges, column_edges, skipped, max_object_px, prompted_px
+    )
+
+
+def _unpickled(
+    image_size: tuple[int, int], core_px: int, halo_px: int, max_object_px: int, prompted_px: int, skipped: bytes
+) -> TilePlan:
+    return _planned(image_size, core_px, halo_px, max_object_px, prompted_px, unpacked_indices(skipped))
 
 
 def _without_foreground(plan: TilePlan, keep: Callable[[Tile], bool]) -> frozenset[int]:
@@ -265,13 +208,12 @@ def _without_foreground(plan: TilePlan, keep: Callable[[Tile], bool]) -> frozens
     return frozenset(skipped)
 
 
-def _coarse_steps(image_size: tuple[int, int], max_object_px: int, core_px: int, halo_px: int) -> Iterator[int]:
+def _coarse_steps(image_size: tuple[int, int], max_object_px: int, halo_px: int, prompted_px: int) -> Iterator[int]:
     """How coarsely the layers above the finest are read: the last shows objects of `max_object_px`, or the image,
     whole."""
-    longest, read_px = max(image_size), core_px + 2 * halo_px
-    step = 1
-    while whole_px(halo_px, step) < min(max_object_px, longest) and read_px * step < longest and step < MAX_STEP:
-        step = min(LAYER_STEP * step, 2 ** math.ceil(math.log2(longest / read_px)), MAX_STEP)
+    longest, step = max(image_size), 1
+    while whole_px(halo_px, step) < min(max_object_px, longest) and prompted_px * step < longest and step < MAX_STEP:
+        step = min(LAYER_STEP * step, 2 ** math.ceil(math.log2(longest / prompted_px)), MAX_STEP)
         yield step
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from napari_sam.errors import TilingError
 from napari_sam.geometry import Box, Mask, Rle, Tile, intersection_area, mask_iou_window
 from napari_sam.geometry.runs import Strips, frame_counts
+from napari_sam.tiling.config import TilingConfig
 from napari_sam.tiling.functions import Read, Reprompt
-from napari_sam.tiling.plan import TilePlan, TilingConfig
+from napari_sam.tiling.plan import TilePlan
 
 PROMPT = "reprompt"
 
@@ -32,9 +33,9 @@ def ask_for_whole(
 ) -> Answer:
     """The whole object of which `tile` saw `fragment`.
 
-    The first window is centred on the fragment and twice as wide as what a tile reads; its side doubles while the
-    answer touches an edge of the window that is not the image's. Up to `max_window_px` a window is read at full
-    resolution, beyond that at every 2nd, 4th, ... pixel, and the answer is enlarged again.
+    The first window is centred on the fragment and twice `prompted_px` wide; its side doubles while the answer touches
+    an edge of the window that is not the image's. Up to `max_window_px` a window is read at full resolution, beyond
+    that at every 2nd, 4th, ... pixel, and the answer is enlarged again.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def ask_for_whole(
     TilingError
         If `reprompt` gives a mask in another frame than the window's.
     """
-    for window, step in iter_windows(fragment.box, plan.image_size, 2 * plan.read_px, config.max_window_px):
+    for window, step in iter_windows(fragment.box, plan.image_size, 2 * plan.prompted_px, config.max_window_px):
         found = _ask(fragment, window, step, read, reprompt, plan.image_size)
         if found is None or not found.area:
             return Answer(None, "nothing")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import threading
 import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import IO, Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,6 +205,9 @@ class TileStore:
     folder: Path
     image_size: tuple[int, int]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TileStore, (self.folder.resolve(), self.image_size)  # another process has another current folder
+
     def path(self, index: int) -> Path:
         return self.folder / f"tile-{index:07d}.npz"
 
@@ -265,6 +270,9 @@ class MaskCache(Generic[Key]):
         self._bytes = 0
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MaskCache, (self._load, self._max_bytes)  # elsewhere it begins empty
+
     def get(self, key: Key) -> StoredMasks:
         with self._lock:
             if key in self._held:
@@ -302,5 +310,20 @@ def _areas_and_centroids(runs: MaskRuns) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _parsed(content: bytes) -> Array:
-    array: Array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    """The array of an .npy file; ValueError if it is none, or holds objects."""
+    if np.lib.format.read_magic(io.BytesIO(content)) != (1, 0):
+        raise ValueError("an array of another version of the .npy format")
+    start = 10 + int.from_bytes(content[8:10], "little")
+    shape, order, dtype = _header(content[8:start])
+    array: Array = np.frombuffer(content, dtype, count=math.prod(shape), offset=start).reshape(shape, order=order)
     return array
+
+
+@lru_cache(maxsize=4096)
+def _header(header: bytes) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
+    """Shape, order and type of an .npy file's array. Reading a header takes longer than all the rest of a small file,
+    and those of many tiles are alike."""
+    shape, in_columns, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
+    if dtype.hasobject:  # its items are pickled
+        raise ValueError("an array of objects is never read")
+    return shape, "F" if in_columns else "C", dtype

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,8 @@ from napari_sam.tiling import (
     run_tiles,
 )
 from napari_sam.tiling.labels import check_labels_path, paint_labels, write_labels
+from napari_sam.tiling.remote_lock import check_not_held, held_output
+from napari_sam.tiling.spread import Spread, in_threads
 from napari_sam.tiling.watch import RunWatch
 from napari_sam.workflows.cluster import segment_maker
 from napari_sam.workflows.estimate import Estimate, peak_rss_bytes
@@ -152,6 +155,7 @@ def segment(
     inputs = [place_of(given) for given in (image_or_path, roi) if isinstance(given, str | os.PathLike)]
     check_inputs(inputs, target, config)
     check_output(target, replaceable=restart or is_run_of(run_folder, target))
+    check_not_held(target, run_folder)
     paths.check(target if isinstance(target, Path) else None, [place for place in inputs if isinstance(place, Path)])
     check_measured(config, paths)
     job = plan_segment(
@@ -164,12 +168,16 @@ def segment(
     with (
         Ledger.open(run_folder, key, job.plane.shape, restart=restart) as ledger,
         resumable(run_folder),
+        held_output(target, run_folder) as check_still_held,
         torch_threads(job.config.torch_threads),
     ):
         make_segment = None if isinstance(model, SamModel) else segment_maker(model, device, job.automatic)
-        run = run_tile_stage(job, ledger, stages, make_segment, on_estimate=on_estimate, watch=watch)
-        objects = _merge(job, ledger, stages)
-        write_results(objects, target, paths, job.plane, job.config, stages)
+        with ExitStack() as workers:
+            run = run_tile_stage(job, ledger, stages, make_segment, workers, on_estimate=on_estimate, watch=watch)
+            objects = _merge(job, ledger, run.spread, stages)
+            check_still_held()
+            _write_label_image(objects, target, job.plane, run.spread, stages)
+        _write_exports(objects, paths, job.plane, job.config, stages)
         report = _report(job, run, objects, stages.seconds)
         if paths.report is not None:
             report.write(paths.report)
@@ -205,17 +213,11 @@ def segment_array(
         return np.asarray(paint_labels(objects, Box.of_size(job.plane.shape), np.uint32))
 
 
-def _merge(job: SegmentPlan, ledger: Ledger, stages: Stages) -> MergedObjects:
+def _merge(job: SegmentPlan, ledger: Ledger, spread: Spread, stages: Stages) -> MergedObjects:
     """The objects of the finished tiles that lie in the region of interest."""
     with stages.stage("merge") as step:
         objects = merge_tiles(
-            ledger,
-            job.tiles,
-            job.plane.read,
-            _ask_again(job),
-            job.tiling,
-            workers=job.config.n_workers,
-            progress=step,
+            ledger, job.tiles, job.plane.read, _ask_again(job), job.tiling, spread=spread, progress=step
         )
         return objects if job.roi is None else inside_roi(objects, job.roi)
 
@@ -277,23 +279,27 @@ def write_results(
     objects: MergedObjects, output: Place, paths: SegmentPaths, plane: Plane, config: SegmentConfig, stages: Stages
 ) -> None:
     """Write the label image, and of the further results those that `paths` names; OutputError if that fails."""
-    with stages.stage("labels") as step:
-        _write_label_image(objects, output, plane, config.n_workers, step)
-    with stages.stage("exports"):
-        _write_exports(objects, paths, plane, config)
+    _write_label_image(objects, output, plane, in_threads(config.n_workers), stages)
+    _write_exports(objects, paths, plane, config, stages)
 
 
-def _write_label_image(
-    objects: MergedObjects, output: Place, plane: Plane, workers: int, progress: Callable[[int, int], None] | None
-) -> None:
+def _write_label_image(objects: MergedObjects, output: Place, plane: Plane, spread: Spread, stages: Stages) -> None:
     pixel_size = plane.source.pixel_size_um
-    if isinstance(output, Path) and output.suffix.lower() in TIFF_SUFFIXES:
-        write_label_tiff(objects, output, pixel_size_um=pixel_size, geo=plane.source.geo, progress=progress)
-    else:
-        write_labels(objects, output, pixel_size_um=pixel_size, overwrite=True, workers=workers, progress=progress)
+    with stages.stage("labels") as step:
+        if isinstance(output, Path) and output.suffix.lower() in TIFF_SUFFIXES:
+            write_label_tiff(objects, output, pixel_size_um=pixel_size, geo=plane.source.geo, progress=step)
+        else:
+            write_labels(objects, output, pixel_size_um=pixel_size, overwrite=True, spread=spread, progress=step)
 
 
-def _write_exports(objects: MergedObjects, paths: SegmentPaths, plane: Plane, config: SegmentConfig) -> None:
+def _write_exports(
+    objects: MergedObjects, paths: SegmentPaths, plane: Plane, config: SegmentConfig, stages: Stages
+) -> None:
+    with stages.stage("exports"):
+        _write_files(objects, paths, plane, config)
+
+
+def _write_files(objects: MergedObjects, paths: SegmentPaths, plane: Plane, config: SegmentConfig) -> None:
     pixel_size, name = plane.source.pixel_size_um, Path(plane.source.name).name
     if paths.table is not None:
         measured = measured_columns(objects, plane, intensities=config.intensities, shapes=config.shapes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from napari_sam.geometry import Tile
 from napari_sam.images import Plane
 from napari_sam.tiling import Ledger, Progress, RunSummary, Segment, run_tiles
+from napari_sam.tiling.spread import Spread, in_threads
 from napari_sam.tiling.tile_job import TileJob
 from napari_sam.tiling.watch import RunWatch
 from napari_sam.workflows.cluster import open_cluster
@@ -35,6 +36,8 @@ class TileRun:
     summary: RunSummary
     predicted: Estimate | None
     """The need of the whole run, as far as it was foretold."""
+    spread: Spread
+    """Who does what follows: the same workers."""
 
 
 def run_tile_stage(
@@ -42,6 +45,7 @@ def run_tile_stage(
     ledger: Ledger,
     stages: Stages,
     make_segment: Callable[[], Segment] | None,
+    lifetime: ExitStack,
     *,
     on_estimate: Callable[[Estimate], None] | None = None,
     watch: RunWatch | None = None,
@@ -55,6 +59,8 @@ def run_tile_stage(
     stages : Stages
     make_segment : function without arguments that returns a Segment, optional
         For worker processes, each of which loads a model of its own.
+    lifetime : ExitStack
+        Keeps these processes for what follows; they end with it.
     on_estimate : function, optional
         Called with what the run will need, once two tiles of a longer run are segmented.
     watch : RunWatch, optional
@@ -70,7 +76,8 @@ def run_tile_stage(
         samples, predicted = ([], None) if watch or job.config.scheduler else _run_samples(job, ledger, stages, tell)
         if predicted is not None and on_estimate is not None:
             on_estimate(predicted)
-        with _workers(job, ledger) as cluster, _pixels(job, ledger, cluster) as plane:
+        cluster = lifetime.enter_context(_workers(job, ledger))
+        with _pixels(job, ledger, cluster) as plane:
             summary = run_tiles(
                 plane.read,
                 job.tiles,
@@ -85,14 +92,23 @@ def run_tile_stage(
             )
     if summary.interrupted:
         raise Stopped(f"after {summary.finished} of {summary.tiles} tiles")
-    return TileRun(replace(summary, reused=summary.reused - len(samples)), predicted)
+    summary = replace(summary, reused=summary.reused - len(samples))
+    return TileRun(summary, predicted, _spread(cluster, job.config.n_workers))
 
 
 def _workers(job: SegmentPlan, ledger: Ledger) -> AbstractContextManager[Client | None]:
-    """The cluster of a run; None for a run in this process, or where nothing is left to segment."""
-    if all(ledger.tiles.path(tile.index).exists() for tile in job.tiles.kept):
-        return nullcontext()
-    return open_cluster(job.config)
+    """The cluster of a run; None for a run in this process. No processes are begun where nothing is left to segment:
+    threads merge sooner than these have started."""
+    is_segmented = all(ledger.tiles.path(tile.index).exists() for tile in job.tiles.kept)
+    return nullcontext() if is_segmented and job.config.uses_local_cluster else open_cluster(job.config)
+
+
+def _spread(cluster: Client | None, threads: int) -> Spread:
+    if cluster is None:
+        return in_threads(threads)
+    from napari_sam.tiling.cluster_spread import on_cluster  # dask.distributed takes long to import
+
+    return on_cluster(cluster)
 
 
 def _pixels(job: SegmentPlan, ledger: Ledger, cluster: Client | None) -> AbstractContextManager[Plane]:
