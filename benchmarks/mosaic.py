@@ -160,11 +160,10 @@ def segment_in_process(image: Path, output: Path, model: str) -> dict[str, Any]:
     return json.loads(report.read_text())
 
 
-def count_real_seam_cuts(output: Path, field_size: tuple[int, int], model: str) -> int:
+def count_real_seam_cuts(output: Path, field_size: tuple[int, int], report: dict[str, Any]) -> int:
     """Objects that end straight along a seam where no two fields meet."""
     labels = zarr.open_group(output, mode="r")["0"]
-    config = TilingConfig().resolve(load_model(model).config.image_size)
-    seams = Seams.of(plan_tiles(labels.shape, config))
+    seams = Seams.of(plan_tiles(labels.shape, TilingConfig(**report["config"]["tiling"])))
     seams = Seams(
         *(
             lines[np.abs((lines + side // 2) % side - side // 2) > NEAR_BORDER_PX]
@@ -229,7 +228,7 @@ def main() -> None:
             f"mosaic {side}: peak {report['peak_rss_mb']:.0f} MB ({report['peak_rss_mb'] / first_peak:.2f} of the "
             f"first), {sum(report['seconds'].values()):.0f} s {report['seconds']}, {report['objects']} objects\n"
             f"  seam cuts {report['seam_cuts']}, of them where no fields meet "
-            f"{count_real_seam_cuts(output, fields[0].labels.shape, args.model)}; "
+            f"{count_real_seam_cuts(output, fields[0].labels.shape, report)}; "
             f"prompted again {report['cut_objects_reprompted']}, fragments {report['fragments']}"
         )
         by_label, doubles = judge_mosaic(mosaic.truth, zarr.open_group(output, mode="r")["0"])

@@ -73,6 +73,19 @@ def test_an_image_without_pixels_has_no_frame(size):
         ModelFrame(size, 1024)
 
 
+def test_an_image_may_take_a_part_of_the_square_only():
+    frame = ModelFrame((300, 700), 704, longer_side=700)
+    assert (frame.scale, frame.input_size) == (1.0, (300, 700))
+    np.testing.assert_array_equal(frame.points_to_model([[13.5, 299]]), [[13.5, 299]])
+    assert ModelFrame((600, 1400), 704, longer_side=700).input_size == (300, 700)
+
+
+@pytest.mark.parametrize("side", [0, 705])
+def test_a_longer_side_outside_the_square_is_named(side):
+    with pytest.raises(ConfigError, match=rf"longer_side must lie in \[1, model_size = 704\], got {side}; leave"):
+        ModelFrame((300, 700), 704, longer_side=side)
+
+
 def test_a_model_without_pixels_has_no_frame():
     with pytest.raises(ConfigError, match="model_size must be at least 1 pixel, got 0"):
         ModelFrame((5, 5), 0)

@@ -23,17 +23,24 @@ class ModelFrame:
     """(H, W) of the image, in pixels."""
     model_size: int
     """Side of the square, in pixels of the model."""
+    longer_side: int | None = None
+    """Model pixels that the image's longer side takes; by default all of the square's."""
 
     def __post_init__(self) -> None:
         if len(self.image_size) != 2 or min(self.image_size) < 1:
             raise ImageError(f"an image needs a size (H, W) of at least 1 x 1 pixel, got {self.image_size}.")
         if self.model_size < 1:
             raise ConfigError(f"model_size must be at least 1 pixel, got {self.model_size}; ask the model for it.")
+        if self.longer_side is not None and not 1 <= self.longer_side <= self.model_size:
+            raise ConfigError(
+                f"longer_side must lie in [1, model_size = {self.model_size}], got {self.longer_side}; leave it out to "
+                "fill the square."
+            )
 
     @property
     def scale(self) -> float:
         """Model pixels for one image pixel, before rounding to whole pixels."""
-        return self.model_size / max(self.image_size)
+        return (self.longer_side or self.model_size) / max(self.image_size)
 
     @property
     def input_size(self) -> tuple[int, int]:

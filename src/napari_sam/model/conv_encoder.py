@@ -25,6 +25,11 @@ def _conv_bn(channels_in: int, channels_out: int, *, kernel: int = 3, stride: in
     )
 
 
+def _twice_as_large(x: Tensor, like: Tensor) -> Tensor:
+    """`x` with each value four times, less the last row or column where `like` has an odd number of them."""
+    return F.interpolate(x, scale_factor=2.0)[..., : like.shape[2], : like.shape[3]]
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut."""
 
@@ -38,7 +43,7 @@ class ResidualBlock(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """(B, 3, H, W) preprocessed image to (B, C, H / 8, W / 8) image embedding; H and W are multiples of 32."""
+    """(B, 3, H, W) preprocessed image to (B, C, H / 8, W / 8) image embedding; H and W are multiples of 8."""
 
     stride = 8
 
@@ -86,9 +91,9 @@ class ConvEncoder(nn.Module):
             x = stage(x if i == 0 else F.relu_(self.down[i - 1](x)))
             features.append(x)
         f2, f4, f8, f16, f32 = features
-        up16 = self.merge16(F.relu_(f16 + F.interpolate(self.lateral32(f32), scale_factor=2.0)))
+        up16 = self.merge16(F.relu_(f16 + _twice_as_large(self.lateral32(f32), f16)))
         mixed = self.lateral8(f8) + self.lateral4(F.pixel_unshuffle(f4, 2)) + self.lateral2(F.pixel_unshuffle(f2, 4))
-        features8 = self.merge8(F.relu_(mixed + F.interpolate(self.lateral16(up16), scale_factor=2.0)))
+        features8 = self.merge8(F.relu_(mixed + _twice_as_large(self.lateral16(up16), mixed)))
         offsets = self.offset_head(features8).float()
         centres = self.centre_pe.encode(self._centre_places(offsets, origin_px)).permute(0, 3, 1, 2)  # (B, C', h, w)
         fused = F.relu_(self.fuse(torch.cat([features8, centres.to(features8.dtype)], dim=1)))

@@ -50,9 +50,13 @@ class Sam(nn.Module):
 
     def preprocess(self, x: Tensor) -> Tensor:
         """(..., 3, H, W) in 0 to 255, at most `image_size` a side: normalised, zero-padded at the right and bottom."""
-        x = (x - self.pixel_mean) / self.pixel_std
         h, w = x.shape[-2:]
-        return F.pad(x, (0, self.config.image_size - w, 0, self.config.image_size - h))
+        return F.pad(self.normalised(x), (0, self.config.image_size - w, 0, self.config.image_size - h))
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """(..., 3, H, W) in 0 to 255 as the encoder wants it: less the mean, over the deviation of its training."""
+        out: Tensor = (x - self.pixel_mean) / self.pixel_std
+        return out
 
 
 def build_sam(config: SamConfig) -> Sam:

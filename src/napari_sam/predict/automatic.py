@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from napari_sam.predict.adaptive import iter_adaptive, looks_at
 from napari_sam.predict.config import AutoMaskConfig
 from napari_sam.predict.decoding import iter_answers
 from napari_sam.predict.devices import Precision
-from napari_sam.predict.embedding import ImageEmbedding, check_image, embed_image, require_finite
+from napari_sam.predict.embedding import ImageEmbedding, check_image, embed_for_regions, embed_image, require_finite
 from napari_sam.predict.filtering import (
     is_cut_by_crop,
     mask_and_stability,
@@ -100,10 +100,11 @@ def _masks_of_crop(
 ) -> list[Mask]:
     """Masks found in one crop, each object once, in pixels of `image`."""
     size = (image.shape[0], image.shape[1])
-    embedding = embed_image(model, image[crop.slices], precision=precision)
-    if takes_regions(model, config) and embedding.instances is not None:
-        kept = _iter_regions(model, embedding, embedding.instances, config)
+    if takes_regions(model, config):
+        embedding = embed_for_regions(model, image[crop.slices], precision=precision)
+        kept = _iter_regions(model, embedding, cast(InstanceMap, embedding.instances), config)
     else:
+        embedding = embed_image(model, image[crop.slices], precision=precision)
         points_in_crop, prompt = _points(embedding, grid, config)
 
         def ask(points_xy: NDArray[np.float64]) -> Iterator[Mask]:
@@ -219,7 +220,8 @@ def _points(
 
 def takes_regions(model: SamModel, config: AutoMaskConfig) -> bool:
     """Whether the automatic masks are the regions of the model's instance head, without any prompt."""
-    return config.prompts in ("auto", "instances") and model.sam.instance_head is not None
+    has_heads = model.sam.instance_head is not None and model.sam.proposal_head is not None
+    return config.prompts in ("auto", "instances") and has_heads
 
 
 def check_prompt_source(model: SamModel, config: AutoMaskConfig) -> None:

@@ -9,14 +9,17 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from napari_sam.errors import CheckpointError, ImageError, PromptError
 from napari_sam.geometry import ModelFrame
+from napari_sam.model.conv_encoder import ConvEncoder
 from napari_sam.predict.devices import Precision, autocast
 from napari_sam.predict.instances import InstanceMap, find_instances
 
 if TYPE_CHECKING:
     from napari_sam.model.loading import SamModel
+    from napari_sam.model.sam import Sam
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +87,48 @@ def embed_image(model: SamModel, image: np.ndarray, *, precision: Precision = "a
     with torch.no_grad(), autocast(model.device, precision):
         embedding = sam.image_encoder(sam.preprocess(pixels))  # (1, C, h, w)
     return with_heads(model, embedding.float(), frame)
+
+
+def embed_for_regions(model: SamModel, image: np.ndarray, *, precision: Precision = "auto") -> ImageEmbedding:
+    """The image embedding of `image` at its own size, for its regions alone.
+
+    A convolutional encoder takes any size, and what it sees of a pixel does not depend on the frame. So an image a
+    little larger than the model's frame is neither made smaller nor cut, and nothing but the last few pixels is
+    padding. The decoder was trained in the model's frame: give it no prompts of this embedding.
+
+    Parameters, errors and result are those of :func:`embed_image`.
+    """
+    check_image(image)
+    sam = model.sam
+    frame = region_frame(sam, (image.shape[0], image.shape[1]))
+    pixels = sam.normalised(_resized(image, frame.input_size).to(model.device, torch.float32))
+    h, w = frame.input_size
+    pixels = F.pad(pixels, (0, -w % ConvEncoder.stride, 0, -h % ConvEncoder.stride), mode="replicate")
+    with torch.no_grad(), autocast(model.device, precision):
+        seen = sam.image_encoder(pixels)
+    side = frame.model_size // sam.config.embedding_stride
+    embedding = F.pad(seen.float(), (0, side - seen.shape[3], 0, side - seen.shape[2]))
+    return with_heads(model, embedding, frame)
+
+
+def region_frame(sam: Sam, image_size: tuple[int, int]) -> ModelFrame:
+    """How an image lies before the encoder when only its regions are wanted.
+
+    Up to the model's frame it fills it, as always; from there on to twice as much it is seen as it is; a larger one is
+    made as small.
+    """
+    least, most = sam.config.image_size, largest_region_frame(sam)
+    longer = min(max(image_size), most)
+    if longer <= least:
+        return ModelFrame(image_size, least)
+    return ModelFrame(image_size, longer + -longer % ConvEncoder.stride, longer)
+
+
+def largest_region_frame(sam: Sam) -> int:
+    """Side of the largest image of which the regions are seen at full resolution, in pixels."""
+    # Twice the frame spares tiles a quarter of the work, as less of it is done twice; four times would spare a tenth
+    # more and take a gigabyte.
+    return 2 * sam.config.image_size if isinstance(sam.image_encoder, ConvEncoder) else sam.config.image_size
 
 
 def with_heads(model: SamModel, embedding: Tensor, frame: ModelFrame) -> ImageEmbedding:

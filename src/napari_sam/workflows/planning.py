@@ -22,6 +22,7 @@ from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import AutoMaskConfig, generate_masks, preset_config
 from napari_sam.predict.automatic import check_prompt_source, takes_regions
+from napari_sam.predict.embedding import largest_region_frame
 from napari_sam.tiling import TilePlan, TilingConfig, plan_tiles
 from napari_sam.workflows.estimate import Estimate, TileSample, estimate_run, sample_tiles, time_tile
 
@@ -219,11 +220,18 @@ def plan_segment(
     if not isinstance(automatic, AutoMaskConfig):
         automatic = preset_config(preset, defaults=loaded.automatic_defaults, overrides=automatic)
     _check_fits(automatic, loaded)
-    tiling = (tiling or TilingConfig()).resolve(loaded.config.image_size, automatic.cover_thresh)
+    tiling = resolved_tiling(tiling or TilingConfig(), loaded, automatic)
     plane = plane.with_normalisation(plane.normalisation)
     tiles = plan_tiles(plane.shape, tiling, partial(_is_wanted, plane, region))
     config = _with_workers(config, loaded, automatic, len(tiles.kept))
     return SegmentPlan(plane, loaded, automatic, tiling, tiles, region, config)
+
+
+def resolved_tiling(tiling: TilingConfig, model: SamModel, automatic: AutoMaskConfig) -> TilingConfig:
+    """`tiling` with what it leaves open set from the model and how it is asked."""
+    input_px = model.config.image_size
+    read_px = largest_region_frame(model.sam) if takes_regions(model, automatic) else input_px
+    return tiling.resolve(input_px, automatic.cover_thresh, read_px=read_px)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from napari_sam.training.data import Sample, read_pair
 from napari_sam.workflows.evaluating.data import JudgedPair, judged_pairs
 from napari_sam.workflows.evaluating.report import check_report_folder, write_report
 from napari_sam.workflows.evaluating.scores import EvaluationReport, ImageScores
+from napari_sam.workflows.planning import resolved_tiling
 from napari_sam.workflows.segmentation import segment_array
 
 Task = Literal["points", "boxes", "automatic", "clicks"]
@@ -215,5 +216,5 @@ def _settings(folder: str | os.PathLike[str], model: SamModel, judge: _Judge) ->
         "model_sha256": model.fingerprint,
         **asdict(judge.config),
         "automatic": asdict(judge.automatic),
-        "tiling": None if judge.config.untiled else asdict(judge.tiling.resolve(model.config.image_size)),
+        "tiling": None if judge.config.untiled else asdict(resolved_tiling(judge.tiling, model, judge.automatic)),
     }
