@@ -35,13 +35,13 @@ from napari_sam.geometry import Box, Mask
 from napari_sam.tiling import Ledger, RunKey, TilingConfig, merge_tiles, plan_tiles, run_tiles
 from napari_sam.tiling.labels import write_labels
 from napari_sam.tiling.spread import Item, Job, Result, Spread, in_threads
-from napari_sam.workflows import SegmentConfig
 from napari_sam.workflows.allocator import keep_freed_memory
-from napari_sam.workflows.cluster import open_cluster
 from napari_sam.workflows.estimate import peak_rss_bytes
 from records import TITLE, as_json, measure_objects, told
 
 PITCH_PX = 40
+TILES_A_ROW = 512
+"""A row of fewer tiles is the mean of several runs: one of 16 tiles is over in 0.2 s."""
 
 
 def read(box: Box, step: int = 1) -> NDArray[np.uint8]:
@@ -145,7 +145,10 @@ def opened_spread(threads: int, processes: int) -> Iterator[Weighed]:
     if not processes:
         yield Weighed(in_threads(threads))
         return
+    # Not at the head, as torch comes with them: the peaks are to be those of the work alone.
     from napari_sam.tiling.cluster_spread import on_cluster
+    from napari_sam.workflows import SegmentConfig
+    from napari_sam.workflows.cluster import open_cluster
 
     with open_cluster(SegmentConfig(workers=processes)) as client:
         client.run(keep_freed_memory, {})  # as the first tile of a run does in each worker
@@ -162,6 +165,15 @@ def measure_nano(work: Path, side: int) -> dict[str, float]:
     return run_segment(image, work / "nano.ome.zarr", "nano", table=work / "t.csv").report.seconds
 
 
+def mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean times of equal runs."""
+    times = {
+        kind: {name: sum(row[kind][name] for row in rows) / len(rows) for name in rows[0][kind]}
+        for kind in ("seconds", "elapsed")
+    }
+    return rows[0] | times
+
+
 def measure_tiles(numbers: list[int], core_px: int, work: Path, spread: Weighed) -> list[dict[str, Any]]:
     """A row for each number of tiles, printed as it comes."""
     measure(4, core_px, work / "scale", spread)  # imports and first calls
@@ -169,7 +181,7 @@ def measure_tiles(numbers: list[int], core_px: int, work: Path, spread: Weighed)
     print(f"{title} | seconds: merge labels    all | peak MB")
     rows = []
     for n_tiles in numbers:
-        row = measure(n_tiles, core_px, work / "scale", spread)
+        row = mean_row([measure(n_tiles, core_px, work / "scale", spread) for _ in range(-(-TILES_A_ROW // n_tiles))])
         per_tile = {name: 1000 * value / row["tiles"] for name, value in row["seconds"].items()}
         stand_in = per_tile.pop("stand-in")
         costs = "  ".join(f"{per_tile[name]:5.2f}" for name in ("plan", "tiles", "merge", "labels"))
