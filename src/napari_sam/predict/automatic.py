@@ -39,6 +39,8 @@ def generate_masks(
     """Masks of all objects of `image`: prompted everywhere, filtered, each once (Kirillov et al. 2023, appendix B).
 
     Memory is bounded by one batch of prompts at low resolution and one mask at the image's, besides the run lengths.
+    The image's longer side is scaled to the model's frame; where the masks are the regions of an instance head, an
+    image up to twice as long is seen as it is.
 
     Parameters
     ----------
