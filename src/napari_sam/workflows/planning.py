@@ -32,7 +32,7 @@ PROBE_PX = 128
 MANY_TILES = 16
 """So many are shared out among threads; fewer leave some of them idle at the end."""
 MOST_THREADS = 8
-"""That segment tiles by default: each holds some 200 MB, and more have not been tried."""
+"""That segment tiles by default: each holds some 150 MB, and more have not been tried."""
 LEAST_REDUCED_PX = 16
 """Side that a tile still has in the pyramid level in which foreground is looked for first."""
 
