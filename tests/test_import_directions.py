@@ -18,18 +18,19 @@ CORE = {"errors", "geometry", "model", "predict", "images"}
 MAY_IMPORT = {
     "__init__": {"__init__"},  # checked on its own: it may name every part, but load none
     "errors": set(),
+    "lazy": set(),
     "geometry": {"errors"},
     "model": {"errors"},
-    "predict": {"errors", "geometry", "model"},
+    "predict": {"errors", "lazy", "geometry", "model"},
     "images": {"errors", "geometry"},
-    "tiling": {"errors", "geometry", "images"},
+    "tiling": {"errors", "lazy", "geometry", "images"},
     "export": {"errors", "geometry", "images", "tiling"},
     "annotate": {"errors", "geometry", "images", "tiling"},
     "training": CORE,
     "evaluation": CORE,
-    "workflows": CORE | {"tiling", "export", "annotate", "training", "evaluation"},
+    "workflows": CORE | {"lazy", "tiling", "export", "annotate", "training", "evaluation"},
     "cli": {"errors", "workflows"},
-    "ui": {"errors", "workflows"},
+    "ui": {"errors", "lazy", "workflows"},
 }
 RIM = {"cli", "ui"}
 TORCH_PARTS = {"model", "predict", "training", "evaluation", "workflows"}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import subprocess
+import sys
 from dataclasses import fields
+from types import ModuleType
 
 import pytest
 import tifffile
@@ -46,6 +50,27 @@ def test_help_shows_every_setting_with_its_text(command, capsys, monkeypatch):
 def test_every_setting_of_a_config_has_a_text():
     for config in {config for configs in CONFIGS.values() for config in configs}:
         assert set(field_help(config)) == {field.name for field in fields(config)}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["segment", "--no-such-option"]])
+def test_help_and_a_mistyped_option_of_the_main_job_need_no_heavy_library(arguments):
+    code = f"""
+import sys
+import napari_sam.cli as cli
+cli.main({arguments!r})
+print(sorted({{"torch", "scipy", "skimage", "zarr", "dask", "napari"}} & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["predict", "tiling", "workflows"])
+def test_lazy_packages_have_the_names_they_promise_and_no_others(name):
+    package = importlib.import_module(f"napari_sam.{name}")
+    for promised in package.__all__:
+        assert not isinstance(getattr(package, promised), ModuleType), promised
+    with pytest.raises(AttributeError, match=rf"module 'napari_sam.{name}' has no attribute 'nothing'"):
+        package.nothing  # noqa: B018
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["models", "--help"], ["doctor", "--help"]])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from napari_sam.workflows.estimate import Estimate
+if TYPE_CHECKING:
+    from napari_sam.workflows.estimate import Estimate
 
 
 class Bars:

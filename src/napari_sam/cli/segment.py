@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from napari_sam import workflows
 from napari_sam.cli import EXIT_FAILED, EXIT_TILES_FAILED
 from napari_sam.cli.options import (
     DeviceFlag,
@@ -26,14 +27,13 @@ from napari_sam.cli.progress import Bars
 from napari_sam.errors import NapariSamError, RunInterrupted
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
-from napari_sam.workflows import SegmentConfig, SegmentPaths, SegmentResult, plan_segment
-from napari_sam.workflows import segment as run_segment
-from napari_sam.workflows.places import place_text
+from napari_sam.workflows import SegmentConfig, SegmentPaths
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as AutomaticFlags
     from napari_sam.cli.options import Flags as ImageFlags
     from napari_sam.cli.options import Flags as TilingFlags
+    from napari_sam.workflows import SegmentResult
 else:
     AutomaticFlags = settings_of(AutoMaskConfig, group="Automatic masks")
     TilingFlags = settings_of(TilingConfig, group="Tiles and merging")
@@ -100,7 +100,7 @@ def _run(image: str, output: Path, job: dict[str, Any]) -> int:
     """Run the job with progress bars; the exit code."""
     with Bars() as bars:
         try:
-            result = run_segment(image, output, **job, progress=bars.update, on_estimate=bars.tell_estimate)
+            result = workflows.segment(image, output, **job, progress=bars.update, on_estimate=bars.tell_estimate)
         except RunInterrupted:
             raise
         except NapariSamError as error:
@@ -114,7 +114,7 @@ def _run(image: str, output: Path, job: dict[str, Any]) -> int:
 
 
 def _print_plan(image: str, job: dict[str, Any]) -> None:
-    plan = plan_segment(image, **job)
+    plan = workflows.plan_segment(image, **job)
     height, width = plan.plane.shape
     tiles = plan.tiles
     rows, columns = tiles.grid_shape
@@ -130,6 +130,8 @@ def _print_plan(image: str, job: dict[str, Any]) -> None:
 
 
 def _print_result(result: SegmentResult, output: Path) -> None:
+    from napari_sam.workflows.places import place_text  # help and mistyped options come at once without it
+
     report = result.report
     seconds = sum(report.seconds.values())
     print(f"{report.objects} objects in {place_text(output)} ({seconds:.1f} s, {report.seam_cuts} cut at seams)")

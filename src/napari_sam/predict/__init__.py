@@ -1,18 +1,25 @@
-"""One image in memory: embed it once, answer prompts, find everything."""
+"""One image in memory: embed it once, answer prompts, find everything. Names load when first used."""
 
-from napari_sam.predict.automatic import generate_masks
-from napari_sam.predict.boxed import box_masks, masks_from_boxes
-from napari_sam.predict.config import AutoMaskConfig, MaskChoice, PromptSource
-from napari_sam.predict.decoding import Prediction, predict_masks
-from napari_sam.predict.devices import OutOfMemoryWarning, Precision
-from napari_sam.predict.edges import EdgeConfig, detect_edges
-from napari_sam.predict.embedding import ImageEmbedding, embed_image
-from napari_sam.predict.objectness import ObjectProposalConfig, proposal_score, propose_objects, ranked_proposals
-from napari_sam.predict.presets import PRESETS, Preset, preset_config
-from napari_sam.predict.prompts import Prompts, check_prompts
-from napari_sam.predict.proposals import proposal_points
-from napari_sam.predict.reprompt import reprompt
-from napari_sam.predict.upsampling import LogitUpsampler
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_sam.lazy import names_of
+
+if TYPE_CHECKING:
+    from napari_sam.predict.automatic import generate_masks
+    from napari_sam.predict.boxed import box_masks, masks_from_boxes
+    from napari_sam.predict.config import AutoMaskConfig, MaskChoice, PromptSource
+    from napari_sam.predict.decoding import Prediction, predict_masks
+    from napari_sam.predict.devices import OutOfMemoryWarning, Precision
+    from napari_sam.predict.edges import EdgeConfig, detect_edges
+    from napari_sam.predict.embedding import ImageEmbedding, embed_image
+    from napari_sam.predict.objectness import ObjectProposalConfig, proposal_score, propose_objects, ranked_proposals
+    from napari_sam.predict.presets import PRESETS, Preset, preset_config
+    from napari_sam.predict.prompts import Prompts, check_prompts
+    from napari_sam.predict.proposals import proposal_points
+    from napari_sam.predict.upsampling import LogitUpsampler
+    from napari_sam.predict.whole_objects import reprompt
 
 __all__ = [
     "PRESETS",
@@ -42,3 +49,35 @@ __all__ = [
     "ranked_proposals",
     "reprompt",
 ]
+
+__getattr__ = names_of(
+    __name__,
+    {
+        "AutoMaskConfig": "config",
+        "EdgeConfig": "edges",
+        "ImageEmbedding": "embedding",
+        "LogitUpsampler": "upsampling",
+        "MaskChoice": "config",
+        "ObjectProposalConfig": "objectness",
+        "OutOfMemoryWarning": "devices",
+        "PRESETS": "presets",
+        "Precision": "devices",
+        "Prediction": "decoding",
+        "Preset": "presets",
+        "PromptSource": "config",
+        "Prompts": "prompts",
+        "box_masks": "boxed",
+        "check_prompts": "prompts",
+        "detect_edges": "edges",
+        "embed_image": "embedding",
+        "generate_masks": "automatic",
+        "masks_from_boxes": "boxed",
+        "predict_masks": "decoding",
+        "preset_config": "presets",
+        "proposal_points": "proposals",
+        "proposal_score": "objectness",
+        "propose_objects": "objectness",
+        "ranked_proposals": "objectness",
+        "reprompt": "whole_objects",
+    },
+)

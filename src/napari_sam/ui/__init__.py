@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_sam.lazy import names_of
 
 if TYPE_CHECKING:
     from napari_sam.ui.automatic.widget import AutomaticSegmentation
@@ -41,8 +42,4 @@ _MODULE_OF = {
     "shown_plane": "layers",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'napari_sam.ui' has no attribute {name!r}")
-    return getattr(import_module(f"napari_sam.ui.{_MODULE_OF[name]}"), name)
+__getattr__ = names_of(__name__, _MODULE_OF)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_sam.lazy import names_of
 
 if TYPE_CHECKING:
     from napari_sam.workflows.evaluating.evaluation import EvaluateConfig, evaluate
     from napari_sam.workflows.experiments.boxes import segment_boxes
-    from napari_sam.workflows.planning import SegmentConfig, SegmentPaths, SegmentPlan, plan_segment
+    from napari_sam.workflows.planning import SegmentPlan, plan_segment
     from napari_sam.workflows.segmentation import SegmentResult, segment
+    from napari_sam.workflows.settings import SegmentConfig, SegmentPaths
     from napari_sam.workflows.training import train
 
 __all__ = [
@@ -25,20 +27,18 @@ __all__ = [
     "train",
 ]
 
-_MODULE_OF = {
-    "EvaluateConfig": "evaluating.evaluation",
-    "evaluate": "evaluating.evaluation",
-    "SegmentResult": "segmentation",
-    "segment": "segmentation",
-    "segment_boxes": "experiments.boxes",
-    "train": "training",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'napari_sam.workflows' has no attribute {name!r}")
-    module = _MODULE_OF.get(name, "planning")
-    value = getattr(import_module(f"napari_sam.workflows.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_of(
+    __name__,
+    {
+        "EvaluateConfig": "evaluating.evaluation",
+        "SegmentConfig": "settings",
+        "SegmentPaths": "settings",
+        "SegmentPlan": "planning",
+        "SegmentResult": "segmentation",
+        "evaluate": "evaluating.evaluation",
+        "plan_segment": "planning",
+        "segment": "segmentation",
+        "segment_boxes": "experiments.boxes",
+        "train": "training",
+    },
+)

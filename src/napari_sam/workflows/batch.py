@@ -20,8 +20,8 @@ from napari_sam.images.ome_zarr import is_zarr
 from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.tiling.writing import output_errors, write_bytes
-from napari_sam.workflows.planning import SegmentConfig, SegmentPaths
 from napari_sam.workflows.segmentation import segment
+from napari_sam.workflows.settings import SegmentConfig, SegmentPaths
 from napari_sam.workflows.stages import StageProgress
 
 LabelFormat = Literal["ome.zarr", "tif"]

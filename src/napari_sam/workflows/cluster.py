@@ -20,7 +20,7 @@ from napari_sam.model.registry import REGISTRY
 from napari_sam.predict import AutoMaskConfig, generate_masks
 from napari_sam.tiling import Segment
 from napari_sam.workflows.allocator import keep_freed_memory
-from napari_sam.workflows.planning import SegmentConfig
+from napari_sam.workflows.settings import SegmentConfig
 
 if TYPE_CHECKING:
     from distributed import Client

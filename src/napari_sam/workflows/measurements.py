@@ -13,7 +13,7 @@ from napari_sam.export import measure_intensities, measure_shapes
 from napari_sam.geometry import Box
 from napari_sam.images import ImageSource, Plane
 from napari_sam.tiling.labels import PaintableObjects
-from napari_sam.workflows.planning import SegmentConfig, SegmentPaths
+from napari_sam.workflows.settings import SegmentConfig, SegmentPaths
 
 _CHANNELS_AT_ONCE = 3
 

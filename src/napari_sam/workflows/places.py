@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_sam.errors import ConfigError, OutputError
 from napari_sam.images.urls import RemotePath, local_path, place_of
-from napari_sam.workflows.planning import SegmentConfig
+from napari_sam.workflows.settings import SegmentConfig
 
 Place = Path | RemotePath
 

@@ -51,8 +51,9 @@ from napari_sam.workflows.cluster import segment_maker
 from napari_sam.workflows.estimate import Estimate, peak_rss_bytes
 from napari_sam.workflows.measurements import check_measured, measured_columns
 from napari_sam.workflows.places import Place, check_inputs, is_run_of, output_name, run_folder_of
-from napari_sam.workflows.planning import SegmentConfig, SegmentPaths, SegmentPlan, plan_segment, torch_threads
+from napari_sam.workflows.planning import SegmentPlan, plan_segment, torch_threads
 from napari_sam.workflows.report import SegmentReport
+from napari_sam.workflows.settings import SegmentConfig, SegmentPaths
 from napari_sam.workflows.stages import StageProgress, Stages, resumable
 from napari_sam.workflows.tile_stage import TileRun, run_tile_stage
 

@@ -27,8 +27,8 @@ from napari_sam.tiling import MergedObjects, ObjectTable, TilingConfig
 from napari_sam.workflows.cluster import kept_cluster
 from napari_sam.workflows.file_layers import plain_stem
 from napari_sam.workflows.label_stacks import check_output_path, check_stack_tiff, write_stack_tiff, write_stack_zarr
-from napari_sam.workflows.planning import SegmentConfig
 from napari_sam.workflows.segmentation import SegmentResult, segment
+from napari_sam.workflows.settings import SegmentConfig
 from napari_sam.workflows.stages import StageProgress
 
 Along = Literal["z", "t"]

@@ -29,9 +29,9 @@ from napari_sam.model import SamModel, load_model
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.workflows.annotating.sessions import SamSegmenter
 from napari_sam.workflows.file_layers import find_table, plain_stem
-from napari_sam.workflows.planning import SegmentConfig, SegmentPaths
 from napari_sam.workflows.refilter import ObjectFilterConfig
 from napari_sam.workflows.segmentation import segment
+from napari_sam.workflows.settings import SegmentConfig, SegmentPaths
 from napari_sam.workflows.stages import StageProgress
 
 CONFIDENT = ObjectFilterConfig(min_predicted_iou=0.85, min_stability_score=0.8)

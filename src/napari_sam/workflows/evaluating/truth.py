@@ -22,7 +22,7 @@ from napari_sam.images.roi import PolygonRoi
 from napari_sam.training.data import read_pair
 from napari_sam.workflows.evaluating.data import JudgedPair, judged_pairs
 from napari_sam.workflows.experiments.image_choice import open_plane
-from napari_sam.workflows.planning import SegmentConfig
+from napari_sam.workflows.settings import SegmentConfig
 
 ONLY_CATEGORY = "object"
 

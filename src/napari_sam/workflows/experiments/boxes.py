@@ -29,8 +29,8 @@ from napari_sam.tiling.store import MaskCache, StoredMasks
 from napari_sam.workflows.experiments.box_windows import BoxWindow, plan_windows
 from napari_sam.workflows.experiments.image_choice import open_plane
 from napari_sam.workflows.measurements import check_measured, measured_columns
-from napari_sam.workflows.planning import SegmentConfig, SegmentPaths
 from napari_sam.workflows.segmentation import check_output, open_labels, write_results
+from napari_sam.workflows.settings import SegmentConfig, SegmentPaths
 from napari_sam.workflows.stages import StageProgress, Stages, Stopped, resumable
 
 STAGE = "boxes"

@@ -26,7 +26,7 @@ from napari_sam.tiling import TilingConfig
 from napari_sam.tiling.multiscale import iter_blocks
 from napari_sam.tiling.writing import atomic_path, output_errors
 from napari_sam.workflows.experiments.image_choice import open_plane, plan_views
-from napari_sam.workflows.planning import SegmentConfig
+from napari_sam.workflows.settings import SegmentConfig
 from napari_sam.workflows.stages import StageProgress, Stages, not_resumable
 
 STAGE = "edges"

@@ -9,7 +9,7 @@ from napari_sam.geometry import Tile
 from napari_sam.images import Plane, open_image
 from napari_sam.images.source import ImageInput
 from napari_sam.tiling import TilingConfig, plan_tiles
-from napari_sam.workflows.planning import SegmentConfig
+from napari_sam.workflows.settings import SegmentConfig
 
 IMAGE_FIELDS = ("t", "z", "channels", "axes", "series", "pixel_size_um")
 """The fields of SegmentConfig that choose a plane."""

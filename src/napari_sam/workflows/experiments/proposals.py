@@ -33,7 +33,7 @@ from napari_sam.predict import (
 from napari_sam.tiling import Ledger, RunKey, TilingConfig, merge_tiles, plan_tiles, run_tiles
 from napari_sam.tiling.writing import atomic_path, output_errors
 from napari_sam.workflows.experiments.image_choice import is_seen_whole, open_plane
-from napari_sam.workflows.planning import SegmentConfig
+from napari_sam.workflows.settings import SegmentConfig
 from napari_sam.workflows.stages import StageProgress, Stages, not_resumable
 
 STAGE = "proposals"

@@ -24,8 +24,8 @@ from napari_sam.tiling import ObjectTable
 from napari_sam.tiling.functions import Progress
 from napari_sam.tiling.labels import PaintableObjects, check_labels_path, write_labels
 from napari_sam.workflows.exporting import read_objects
-from napari_sam.workflows.planning import SegmentConfig
 from napari_sam.workflows.segmentation import segment
+from napari_sam.workflows.settings import SegmentConfig
 from napari_sam.workflows.stages import StageProgress
 
 SCORE_COLUMN = "text_score"
