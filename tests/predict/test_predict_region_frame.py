@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,23 +11,15 @@ import torch
 from napari_sam.errors import ImageError
 from napari_sam.evaluation import find_overlaps, match
 from napari_sam.images import normalise_image
-from napari_sam.model import ConvConfig, SamConfig, SamModel, build_sam, load_model
+from napari_sam.model import SamModel, build_sam, load_model
+from napari_sam.model.config import VitConfig
 from napari_sam.predict import embed_image, generate_masks
 from napari_sam.predict.embedding import embed_for_regions, largest_region_frame, region_frame
 from napari_sam.training.generated import generate_image
 from predict.conftest import wrap
+from workflows import workflows_scenes
 
-TINY = SamConfig(
-    encoder=ConvConfig(widths=(4, 4, 4, 8, 8), depths=(1, 1, 1, 1, 1), centre_channels=8),
-    image_size=64,
-    embedding_stride=8,
-    prompt_embed_dim=16,
-    decoder_heads=2,
-    decoder_mlp_dim=16,
-    iou_head_hidden_dim=16,
-    has_proposals=True,
-    has_instances=True,
-)
+TINY = replace(workflows_scenes.TINY, has_instances=True)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +60,15 @@ def test_an_image_that_fills_the_models_frame_is_embedded_as_for_prompts(tiny, c
     torch.testing.assert_close(embed_for_regions(tiny, image).embedding, embed_image(tiny, image).embedding)
 
 
-def test_an_encoder_of_fixed_size_keeps_its_frame(model):
-    assert largest_region_frame(model.sam) == model.sam.config.image_size
+def test_an_encoder_of_fixed_size_keeps_its_frame(clouds):
+    vit = replace(TINY, encoder=VitConfig(width=16, depth=1, heads=2, global_blocks=()), embedding_stride=16)
+    model = wrap(build_sam(vit).eval())
+    image = clouds(40, 100)
+    assert largest_region_frame(model.sam) == 64
+    seen, expected = embed_for_regions(model, image), embed_image(model, image)
+    assert seen.frame == expected.frame
+    torch.testing.assert_close(seen.embedding, expected.embedding)
+    assert seen.instances is not None
 
 
 def test_what_is_no_image_is_refused(tiny):

@@ -94,12 +94,15 @@ def embed_for_regions(model: SamModel, image: np.ndarray, *, precision: Precisio
 
     A convolutional encoder takes any size, and what it sees of a pixel does not depend on the frame. So an image a
     little larger than the model's frame is neither made smaller nor cut, and nothing but the last few pixels is
-    padding. The decoder was trained in the model's frame: give it no prompts of this embedding.
+    padding. The decoder was trained in the model's frame: give it no prompts of this embedding. An encoder of another
+    kind sees the image as :func:`embed_image` shows it.
 
     Parameters, errors and result are those of :func:`embed_image`.
     """
-    check_image(image)
     sam = model.sam
+    if not isinstance(sam.image_encoder, ConvEncoder):
+        return embed_image(model, image, precision=precision)
+    check_image(image)
     frame = region_frame(sam, (image.shape[0], image.shape[1]))
     pixels = sam.normalised(_resized(image, frame.input_size).to(model.device, torch.float32))
     h, w = frame.input_size
