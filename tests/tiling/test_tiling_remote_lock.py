@@ -16,24 +16,12 @@ from hypothesis import strategies as st
 
 from napari_sam.errors import OutputError
 from napari_sam.images.urls import RemotePath
-from napari_sam.tiling import remote_lock
 from napari_sam.tiling.labels import check_labels_path
 from napari_sam.tiling.lock import Holder
 from napari_sam.tiling.remote_lock import LEFT_BEHIND_SECONDS, Claim, RemoteLock
 from tiling.tiling_remote_locks import LOCK, PLACE, claim, dead_process, is_taken, leave, lock_of
 
-
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch):
-    monkeypatch.setattr(remote_lock, "SETTLE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def fs():
-    made = fsspec.filesystem("memory", use_listings_cache=False)
-    yield made
-    if made.exists("/locked"):
-        made.rm("/locked", recursive=True)
+pytestmark = pytest.mark.usefixtures("no_pause")
 
 
 @pytest.fixture(params=["memory", "file"])

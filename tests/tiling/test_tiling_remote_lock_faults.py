@@ -1,34 +1,25 @@
-"""The lock at a URL on bad days: lost, refused, taken over, made by two at once, let go after an error."""
+"""The lock of labels on bad days: lost, refused, taken over, made by two at once, let go after an error."""
 
 from __future__ import annotations
 
 import errno
+import json
+import os
 import re
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
-import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from napari_sam.errors import OutputError
+from napari_sam.errors import LedgerError, OutputError
 from napari_sam.tiling import remote_lock
 from napari_sam.tiling.lock import Holder
-from napari_sam.tiling.remote_lock import LEFT_BEHIND_SECONDS, Claim, check_not_held, held_output
+from napari_sam.tiling.remote_lock import LEFT_BEHIND_SECONDS, LOCK_SUFFIX, Claim, check_not_held, held_output
 from tiling.tiling_remote_locks import LOCK, PLACE, claim, dead_process, is_taken, leave, lock_of
 
-
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch):
-    monkeypatch.setattr(remote_lock, "SETTLE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def fs():
-    made = fsspec.filesystem("memory", use_listings_cache=False)
-    yield made
-    if made.exists("/locked"):
-        made.rm("/locked", recursive=True)
+pytestmark = pytest.mark.usefixtures("no_pause")
 
 
 def renewed_often(monkeypatch, fs, times: int = 3) -> threading.Event:
@@ -274,11 +265,22 @@ def test_a_lock_lost_in_the_block_is_told_at_its_end(fs, tmp_path):
         lose()
 
 
-def test_labels_on_this_machine_have_no_such_lock(tmp_path):
-    check_not_held(tmp_path / "out.ome.zarr", tmp_path / "out.run")
-    with held_output(tmp_path / "out.ome.zarr", tmp_path / "out.run") as check:
+def test_labels_on_this_machine_are_kept_apart_as_well(tmp_path):
+    output, other = tmp_path / "new" / "labels.ome.zarr", tmp_path / "other.run"
+    refusal = rf"process {os.getpid()} is running on .*new at this moment; wait for it or stop it first"
+    with held_output(output, tmp_path / "one.run") as check:
         check()
-        assert not list(tmp_path.iterdir())
+        with pytest.raises(LedgerError, match=refusal):
+            check_not_held(output, other)
+        with pytest.raises(LedgerError, match=refusal), held_output(output, other):
+            pass
+    assert list(output.parent.iterdir()) == []
+    left = output.with_name(f"{output.name}{LOCK_SUFFIX}")
+    left.write_text(json.dumps(replace(Holder.here(), pid=dead_process()).to_json()))  # by a run that was killed
+    check_not_held(output, other)
+    with held_output(output, other):
+        assert json.loads(left.read_text())["pid"] == os.getpid()
+    assert list(output.parent.iterdir()) == []
 
 
 def test_a_record_number_that_was_lost_is_made_anew(fs, tmp_path):

@@ -83,7 +83,8 @@ class FolderLock:
             with output_errors(self.path):
                 if self._create():
                     return
-            self._remove_if_left_behind()
+            self.check_free()
+            self.path.unlink(missing_ok=True)  # left behind by a run that was killed
         raise LedgerError(
             f"{self.path} was taken by another run at this moment; wait for it, or write to another output."
         )
@@ -110,7 +111,8 @@ class FolderLock:
             return False
         return True
 
-    def _remove_if_left_behind(self) -> None:
+    def check_free(self) -> None:
+        """Refuse a folder that is locked; LedgerError as of `acquire`."""
         holder = self._read()
         if holder is not None and holder.host != self._holder.host:
             raise LedgerError(
@@ -121,7 +123,6 @@ class FolderLock:
             raise LedgerError(
                 f"process {holder.pid} is running on {self.path.parent} at this moment; wait for it or stop it first."
             )
-        self.path.unlink(missing_ok=True)
 
     def _read(self) -> Holder | None:
         """Who holds it; None where the file is gone or was cut off while it was written."""

@@ -1,8 +1,9 @@
-"""One run at a time on labels at a URL: an object beside them names the run, and is renewed while that lives.
+"""One run at a time on labels: at a URL an object beside them names the run, and is renewed while that lives.
 
-Runs with one record exclude each other by a lock in it (`FolderLock`). This one is for runs with different records,
-perhaps on different machines. It lies beside the label image, so that nobody finds it in a zarr hierarchy. No two
-machines' clocks are compared: how old it is, the store tells, by an object written a moment ago.
+Runs with one record exclude each other by a lock in it (`FolderLock`); those with different ones by a lock of that kind
+beside labels on this machine, and by the one here at a URL, where they may be on different machines. It lies beside the
+label image, so that nobody finds it in a zarr hierarchy. No two machines' clocks are compared: how old it is, the store
+tells, by an object written a moment ago.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from uuid import uuid4
 from napari_sam.errors import OutputError
 from napari_sam.images.remote import file_system
 from napari_sam.images.urls import RemotePath
-from napari_sam.tiling.lock import Holder
+from napari_sam.tiling.lock import FolderLock, Holder
 from napari_sam.tiling.remote_labels import output_errors_at
-from napari_sam.tiling.writing import write_bytes
+from napari_sam.tiling.writing import output_errors, write_bytes
 
 LOCK_SUFFIX = "-napari-sam-lock"
 """After the name of the label image."""
@@ -233,20 +234,26 @@ class RemoteLock:
 
 
 def check_not_held(output: Path | RemotePath, run_folder: Path) -> None:
-    """Refuse a URL to which a run with another record writes at this moment; to be asked before a long run.
+    """Refuse labels that a run with another record writes at this moment; to be asked before a long run.
 
     Raises
     ------
-    OutputError
+    OutputError, LedgerError
         The message names that run.
     """
     if isinstance(output, RemotePath):
         RemoteLock(file_system(output), output, run_folder).check_free()
+    else:
+        _lock_beside(output).check_free()
+
+
+def _lock_beside(output: Path) -> FolderLock:
+    return FolderLock(output.parent, f"{output.name}{LOCK_SUFFIX}")
 
 
 @contextmanager
 def held_output(output: Path | RemotePath, run_folder: Path) -> Iterator[Callable[[], None]]:
-    """Keep runs with other records away from labels at a URL while the block runs; nothing for a path of this machine.
+    """Keep runs with other records away from labels while the block runs.
 
     Parameters
     ----------
@@ -263,11 +270,14 @@ def held_output(output: Path | RemotePath, run_folder: Path) -> Iterator[Callabl
 
     Raises
     ------
-    OutputError
+    OutputError, LedgerError
         If another run writes there, or the place refuses.
     """
     if isinstance(output, Path):
-        yield lambda: None
+        with output_errors(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+        with _lock_beside(output):
+            yield lambda: None  # nobody takes over the lock of a process that lives
         return
     lock = RemoteLock(file_system(output), output, run_folder)
     try:
