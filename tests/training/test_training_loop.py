@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from napari_sam.errors import TrainingError
 from napari_sam.training import averaging
@@ -118,15 +119,21 @@ def test_a_state_of_other_trained_parts_is_refused(tmp_path):
         make_trainer(tmp_path, replace(CONFIG, freeze=("decoder",))).resume()
 
 
-def test_the_result_has_statistics_of_its_own_and_the_state_is_not_touched(tmp_path):
-    made = make_trainer(tmp_path)
+def batch_norms(encoder: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("kind", ["conv", "tiny_vit"])
+def test_the_result_has_statistics_of_its_own_and_the_state_is_not_touched(tmp_path, kind):
+    made = make_trainer(tmp_path, kind=kind)
     result = made.run()
-    norm = result.image_encoder.stem[1]
-    assert not torch.allclose(norm.running_mean, made.sam.image_encoder.stem[1].running_mean, atol=1e-6)
-    assert int(norm.num_batches_tracked) == CONFIG.frames // 4  # batches of four whole frames
-    assert not norm.training
-    assert norm.momentum == 0.1
-    assert int(made.averaged.image_encoder.stem[1].num_batches_tracked) == 0
+    norms = batch_norms(result.image_encoder)
+    for norm, trained in zip(norms, batch_norms(made.sam.image_encoder), strict=True):
+        assert not torch.allclose(norm.running_mean, trained.running_mean, atol=1e-6)
+        assert int(norm.num_batches_tracked) == CONFIG.frames // 4  # batches of four whole frames
+        assert not norm.training
+        assert norm.momentum == 0.1
+    assert {int(norm.num_batches_tracked) for norm in batch_norms(made.averaged.image_encoder)} == {0}
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path):

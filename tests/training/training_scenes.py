@@ -52,7 +52,7 @@ def draw_squares(rng: np.random.Generator) -> tuple[Sample, bool]:
 
 def network(kind="conv"):
     """A network with random weights, the same each time."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build_sam(NETWORKS[kind])
 

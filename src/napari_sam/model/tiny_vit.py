@@ -103,7 +103,7 @@ class ConvNorm(nn.Sequential):
 
     def forward(self, x: Tensor, activation: Activation = "none") -> Tensor:
         """Convolved, normalised, then activated; in one step where nothing is learned."""
-        if self.training or not can_use_onednn(x):
+        if self.bn.training or not can_use_onednn(x):
             x = self.bn(self.c(x))
             return F.gelu(x) if activation == "gelu" else x
         weight, bias = self.folded()
@@ -171,7 +171,7 @@ def _inner_convolutions(x: Tensor, widen: ConvNorm, mix: ConvNorm) -> Iterator[t
     The bands follow each other from the top. Where gradients are wanted, or on a GPU, all rows are one.
     """
     height = x.shape[2]
-    if widen.training or not can_use_onednn(x):
+    if widen.bn.training or not can_use_onednn(x):
         yield slice(0, height), mix(widen(x, "gelu"), "gelu")
         return
     weight, bias = mix.folded()

@@ -33,7 +33,7 @@ class Regions:
     seeds_xy: NDArray[np.float64]
     """(N + 1, 2) where each region grew from; row 0 belongs to no region."""
     features: Tensor
-    """(N, F) what :meth:`InstanceHead.rate` looks at."""
+    """(N, F) what :meth:`InstanceHead.rate` looks at, on its device."""
 
 
 def grow_regions(
@@ -49,8 +49,9 @@ def grow_regions(
     rows, columns = (math.ceil(side * part) for side, part in zip(dense.shape[1:], seen, strict=True))
     logits = dense[:, :rows, :columns].cpu().numpy()
     labels, peaks, seeds = _flood(logits, centre_logits.float().sigmoid())
-    rated_by = region_features(labels, features[0, :, :rows, :columns].float(), logits, peaks)
-    return Regions(labels, dense[0].cpu().numpy(), seeds, rated_by)
+    # On the CPU, where the regions are: a GPU adds up in an order of its own each time, and bytes would differ.
+    rated_by = region_features(labels, features[0, :, :rows, :columns].float().cpu(), logits, peaks)
+    return Regions(labels, dense[0].cpu().numpy(), seeds, rated_by.to(embedding.device))
 
 
 def _flood(
@@ -96,14 +97,14 @@ def region_features(
     Parameters
     ----------
     regions : (h, w) int32
-    features : (C, h, w) tensor
+    features : (C, h, w) tensor on the CPU
         Of the instance head, at low resolution.
     logits : (2, h, w) float32
         Foreground and border.
     peaks : (N,) float32
     """
     count = len(peaks)
-    at = torch.from_numpy(regions.ravel().astype(np.int64)).to(features.device)
+    at = torch.from_numpy(regions.ravel().astype(np.int64))
     sums = features.new_zeros(features.shape[0], count + 1).index_add_(1, at, features.flatten(1))
     rim, meets = _rims(regions)
     foreground, border = _sigmoid(logits)
@@ -122,7 +123,7 @@ def region_features(
         np.log(area / np.median(area)) / 4 if count else area,
         total(meets) / rim_length,
     ]
-    shape = torch.from_numpy(np.stack(columns, axis=1).astype(np.float32)).to(features.device)
+    shape = torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
     return torch.cat([(sums[:, 1:] / shape.new_tensor(area)).T, shape], dim=1)
 
 
