@@ -6,10 +6,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from skimage import data
 
+from model.tiny_checkpoints import TINY_CONV, TINY_VIT_B, tiny_sam
 from napari_sam.errors import ConfigError
-from napari_sam.predict import OutOfMemoryWarning
-from napari_sam.predict.devices import autocast, is_out_of_memory, iter_batches
+from napari_sam.geometry import mask_iou_window
+from napari_sam.model import load_model
+from napari_sam.predict import OutOfMemoryWarning, devices, embed_image, generate_masks
+from napari_sam.predict.devices import autocast, encoder_autocast, is_out_of_memory, iter_batches
 
 
 def limited(capacity: int):
@@ -67,7 +71,7 @@ def test_devices_without_an_error_class_are_understood(message):
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
-def test_a_cpu_computes_in_fp32(precision):
+def test_a_cpu_decodes_in_fp32(precision):
     with autocast(torch.device("cpu"), precision):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
@@ -75,6 +79,37 @@ def test_a_cpu_computes_in_fp32(precision):
 def test_an_unknown_precision_is_named():
     with pytest.raises(ConfigError, match="precision must be one of auto, fp32, got 'fp8'"):
         autocast(torch.device("cpu"), "fp8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "has_units", "format"),
+    [
+        ("convolutions", "auto", True, torch.bfloat16),
+        ("convolutions", "auto", False, torch.float32),
+        ("convolutions", "fp32", True, torch.float32),
+        ("transformer", "auto", True, torch.float32),
+    ],
+)
+def test_a_cpu_encodes_in_16_bits_where_that_is_faster(monkeypatch, kind, precision, has_units, format):
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: has_units)
+    encoder = {"convolutions": TINY_CONV, "transformer": TINY_VIT_B}[kind]
+    with encoder_autocast(tiny_sam(encoder).image_encoder, torch.device("cpu"), precision):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == format
+
+
+def test_16_bits_find_the_objects_that_32_find(monkeypatch):
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: True)
+    model, image = load_model("nano", device="cpu"), data.coins()[:200]
+    exact = generate_masks(model, image, precision="fp32")
+    rounded = generate_masks(model, image)
+    assert [m.predicted_iou for m in rounded] != [m.predicted_iou for m in exact]
+    assert len(rounded) == len(exact) > 10
+    agreement = [max(mask_iou_window(mask, other, mask.box.joined(other.box)) for other in rounded) for mask in exact]
+    assert min(agreement) > 0.9
+    embeddings = [embed_image(model, image, precision=precision).embedding for precision in ("fp32", "auto")]
+    assert embeddings[1].dtype == torch.float32
+    difference = (embeddings[1] - embeddings[0]).abs()
+    assert 0 < float(difference.max()) < 0.02 * float(embeddings[0].abs().max())
 
 
 @pytest.mark.gpu

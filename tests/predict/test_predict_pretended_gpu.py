@@ -14,7 +14,15 @@ from napari_sam.annotate.segmenter import WindowQuestion
 from napari_sam.geometry import Mask, mask_iou_window
 from napari_sam.model import SamConfig, SamModel, VitConfig, build_sam, load_model
 from napari_sam.model.config import TinyVitConfig
-from napari_sam.predict import AutoMaskConfig, EdgeConfig, detect_edges, embed_image, generate_masks, predict_masks
+from napari_sam.predict import (
+    AutoMaskConfig,
+    EdgeConfig,
+    detect_edges,
+    devices,
+    embed_image,
+    generate_masks,
+    predict_masks,
+)
 from napari_sam.predict.boxed import masks_from_boxes
 from napari_sam.predict.text_prompts import predict_text
 from napari_sam.predict.whole_objects import reprompt
@@ -62,6 +70,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch):
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: False)
 
 
 @pytest.fixture(params=MODELS)

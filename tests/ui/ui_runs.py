@@ -41,7 +41,7 @@ class HeldModel:
         if tiles:
             self._go.release(tiles)
 
-    def _segment(self, model: Any, image: np.ndarray, config: Any = None) -> list[Mask]:
+    def _segment(self, model: Any, image: np.ndarray, config: Any = None, precision: str = "auto") -> list[Mask]:
         self.began += 1
         number = self.began
         self.threads.add(threading.get_ident())

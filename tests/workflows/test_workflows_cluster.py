@@ -10,12 +10,14 @@ import psutil
 import pytest
 import tifffile
 import torch
+from distributed import LocalCluster
 
 from napari_sam.errors import ConfigError
+from napari_sam.predict import EncoderBatches
 from napari_sam.tiling.neighbourhoods import Look
 from napari_sam.tiling.pyramid import LabelPlace
 from napari_sam.workflows import SegmentConfig, segment
-from napari_sam.workflows.cluster import kept_cluster, open_cluster, segment_maker
+from napari_sam.workflows.cluster import LOOPBACK, kept_cluster, open_cluster, segment_maker
 from napari_sam.workflows.planning import torch_threads
 from napari_sam.workflows.stack import segment_stack
 from workflows.workflows_scenes import KEEP_ALL, TILES, digest, scene, tiny_checkpoint
@@ -58,6 +60,31 @@ def test_threads_and_processes_give_the_same_bytes_as_one_process(place, monkeyp
     assert planes == stack_outcome(place, "planes")
 
 
+def test_batches_of_tiles_give_the_bytes_of_any_company(place, monkeypatch):
+    batches = EncoderBatches._encode_all
+    sizes: list[int] = []
+
+    def noted(self, pixels):
+        sizes.append(len(pixels))
+        return batches(self, pixels)
+
+    alone = outcome(place, "one by one")
+    monkeypatch.setattr(EncoderBatches, "_encode_all", noted)
+    together = outcome(place, "batches", tiles_per_batch=3)
+    assert set(sizes) == {3}
+    assert outcome(place, "batches again", tiles_per_batch=3, workers=4, executor="threads") == together
+    assert outcome(place, "batches by a process", tiles_per_batch=3, workers=2) == together
+    assert together[0] == alone[0]  # of the table, ratings differ in their last bits
+
+
+def test_a_worker_that_never_fills_a_batch_is_refused(place):
+    here = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0", "worker_dashboard_address": f"{LOOPBACK}:0"}
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, protocol="tcp://", **here) as cluster:
+        address = cluster.scheduler_address
+        with pytest.raises(ConfigError, match=r"2 threads never has tiles_per_batch = 3 .* --nthreads 6, or leave"):
+            outcome(place, "too few threads", scheduler=address, tiles_per_batch=3)
+
+
 def never(*_: object) -> None:
     raise AssertionError("this was not done by a worker")
 
@@ -89,8 +116,8 @@ def test_several_runs_share_the_worker_processes(monkeypatch):
     begun = []
 
     @contextmanager
-    def local(workers):
-        begun.append(workers)
+    def local(config):
+        begun.append(config.workers)
         yield SimpleNamespace(scheduler_info=lambda: {"address": "tcp://here:1"})
 
     monkeypatch.setattr("napari_sam.workflows.cluster._local_cluster", local)
@@ -130,7 +157,7 @@ def test_workers_are_told_where_a_checkpoint_lies_and_with_how_many_threads_to_r
     monkeypatch.chdir(place)
     with torch_threads(3):
         made = segment_maker("tiny.safetensors", "cpu", KEEP_ALL)
-    assert made.args == (str(place / "tiny.safetensors"), "cpu", KEEP_ALL, 3)
+    assert made.args == (str(place / "tiny.safetensors"), "cpu", KEEP_ALL, "auto", 3, 1)
     assert segment_maker("nano", "cpu", KEEP_ALL).args[0] == "nano"
 
 

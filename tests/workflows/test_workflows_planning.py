@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_sam.errors import ConfigError
 from napari_sam.geometry import Box
 from napari_sam.images import Plane, has_foreground
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig, plan_segment, segment
 from napari_sam.workflows.estimate import Estimate
 from napari_sam.workflows.planning import torch_threads
+from pretended_gpu import pretended_gpu
 from tiling.tiling_synthetic import blobs
 from workflows.workflows_scenes import TILES, digest, scene, squares, stand_in, tiny_model
 
@@ -157,12 +159,12 @@ def test_the_disk_foretold_is_about_what_is_then_on_it(tmp_path, monkeypatch):
 NANO_TILES = TilingConfig(core_px=64, halo_px=16, max_object_px=0)
 
 
-def workers_of(*, cores=8, n_tiles=16, model="nano", automatic=None, **config):
+def workers_of(*, cores=8, n_tiles=16, model="nano", device="cpu", automatic=None, **config):
     """(workers, executor, torch threads) of a run of so many tiles on a machine where torch takes `cores` threads."""
     image = np.tile(squares((64, 64)), (1, n_tiles))
     settings = SegmentConfig(**config)
     with torch_threads(cores):
-        job = plan_segment(image, model, device="cpu", automatic=automatic, tiling=NANO_TILES, config=settings)
+        job = plan_segment(image, model, device=device, automatic=automatic, tiling=NANO_TILES, config=settings)
     assert len(job.tiles.kept) == n_tiles
     return job.config.workers, job.config.executor, job.config.torch_threads
 
@@ -182,11 +184,48 @@ def workers_of(*, cores=8, n_tiles=16, model="nano", automatic=None, **config):
         ({"workers": 3}, (3, "processes", 1)),
         ({"workers": 3, "executor": "threads", "torch_threads": 2}, (3, "threads", 2)),
         ({"scheduler": "tcp://h:1"}, (1, "processes", 1)),
+        ({"tiles_per_batch": 4}, (8, "threads", 1)),
+        ({"tiles_per_batch": 4, "n_tiles": 2}, (8, "threads", 8)),
+        ({"tiles_per_batch": 4, "workers": 2}, (2, "processes", 1)),
+        ({"tiles_per_batch": 4, "scheduler": "tcp://h:1"}, (1, "processes", 1)),
     ],
     ids=str,
 )
 def test_many_tiles_of_a_model_with_regions_are_shared_out_among_threads(given, expected):
     assert workers_of(**given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (8, "threads", 1)),
+        ({"automatic": {"prompts": "grid"}}, (2, "threads", 8)),
+        ({"automatic": {"prompts": "grid"}, "n_tiles": 2}, (1, "processes", 8)),
+        ({"automatic": {"prompts": "grid"}, "tiles_per_batch": 3}, (6, "threads", 8)),
+        ({"workers": 1}, (1, "processes", 1)),
+    ],
+    ids=str,
+)
+def test_on_a_gpu_masks_of_one_tile_are_made_while_it_sees_another(given, expected):
+    with pretended_gpu():
+        assert workers_of(device="cuda:0", **given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"tiles_per_batch": 0}, r"tiles_per_batch must be at least 1, got 0; 4 is usual on a GPU"),
+        ({"tiles_per_batch": 4, "workers": 3, "executor": "threads"}, r"workers = 3 in one process never have .* = 4"),
+        (
+            {"tiles_per_batch": 4, "workers": 1},
+            r"workers = 1 in one process never have .*leave out workers, or give twice",
+        ),
+    ],
+    ids=str,
+)
+def test_batches_that_cannot_be_filled_are_refused(given, error):
+    with pytest.raises(ConfigError, match=error):
+        SegmentConfig(**given)
 
 
 def test_the_built_in_model_gives_the_same_bytes_whatever_the_number_of_workers(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from napari_sam.errors import LedgerError, OutputError, RunInterrupted
-from napari_sam.workflows import segment, segmentation
+from napari_sam.workflows import SegmentConfig, segment, segmentation
 from workflows.workflows_scenes import TILES, StandIn, digest, found, scene, squares, stand_in, tiny_model
 
 IMAGE = scene()
@@ -111,6 +111,9 @@ def test_a_changed_parameter_redoes_the_stages_after_it_alone(tmp_path, monkeypa
     assert calls.segmented == 2 * N_TILES
     run(tmp_path, tiling=replace(TILES, halo_px=20))
     assert calls.segmented > 2 * N_TILES
+    before = calls.segmented
+    run(tmp_path, config=SegmentConfig(precision="fp32"))
+    assert calls.segmented == before + N_TILES
     before = calls.segmented
     run(tmp_path)  # going back costs nothing
     assert calls.segmented == before

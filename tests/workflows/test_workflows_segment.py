@@ -59,8 +59,9 @@ def test_tiled_objects_are_those_of_the_whole_image(tmp_path, monkeypatch, core_
 def test_a_cut_object_is_asked_for_with_the_settings_of_automatic_masks(tmp_path, monkeypatch):
     asked = stand_in(monkeypatch)
     automatic = {"pred_iou_thresh": 0.3, "one_piece": True}
-    segment(scene(), tmp_path / "out.ome.zarr", tiny_model(), automatic=automatic, tiling=TILES)
-    assert asked.settings == automatic
+    config = SegmentConfig(precision="fp32")
+    segment(scene(), tmp_path / "out.ome.zarr", tiny_model(), automatic=automatic, tiling=TILES, config=config)
+    assert asked.settings == automatic | {"precision": "fp32"}
 
 
 def test_labels_table_and_report_agree_and_have_the_published_names(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ class Tiles:
         monkeypatch.setattr(planning, "generate_masks", self._segment)
         monkeypatch.setattr(segmentation, "reprompt", lambda model, image, fragment, **_: None)
 
-    def _segment(self, model, image, config=None):
+    def _segment(self, model, image, config=None, precision="auto"):
         self.count += 1
         return synthetic.segment(image)
 

@@ -69,7 +69,7 @@ class StandIn:
     settings: dict[str, object] = field(default_factory=dict)
     """With which a whole object was asked for."""
 
-    def segment(self, model, image, config=None) -> list[Mask]:
+    def segment(self, model, image, config=None, precision="auto") -> list[Mask]:
         self.segmented += 1
         if self.segmented in self.stop:
             raise self.stop.pop(self.segmented)

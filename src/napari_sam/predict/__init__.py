@@ -9,11 +9,12 @@ from napari_sam.lazy import names_of
 if TYPE_CHECKING:
     from napari_sam.predict.automatic import generate_masks
     from napari_sam.predict.boxed import box_masks, masks_from_boxes
-    from napari_sam.predict.config import AutoMaskConfig, MaskChoice, PromptSource
+    from napari_sam.predict.config import AutoMaskConfig, MaskChoice, Precision, PromptSource
     from napari_sam.predict.decoding import Prediction, predict_masks
-    from napari_sam.predict.devices import OutOfMemoryWarning, Precision
+    from napari_sam.predict.devices import OutOfMemoryWarning
     from napari_sam.predict.edges import EdgeConfig, detect_edges
     from napari_sam.predict.embedding import ImageEmbedding, embed_image
+    from napari_sam.predict.encoding import EncoderBatches
     from napari_sam.predict.objectness import ObjectProposalConfig, proposal_score, propose_objects, ranked_proposals
     from napari_sam.predict.presets import PRESETS, Preset, preset_config
     from napari_sam.predict.prompts import Prompts, check_prompts
@@ -25,6 +26,7 @@ __all__ = [
     "PRESETS",
     "AutoMaskConfig",
     "EdgeConfig",
+    "EncoderBatches",
     "ImageEmbedding",
     "LogitUpsampler",
     "MaskChoice",
@@ -55,13 +57,14 @@ __getattr__ = names_of(
     {
         "AutoMaskConfig": "config",
         "EdgeConfig": "edges",
+        "EncoderBatches": "encoding",
         "ImageEmbedding": "embedding",
         "LogitUpsampler": "upsampling",
         "MaskChoice": "config",
         "ObjectProposalConfig": "objectness",
         "OutOfMemoryWarning": "devices",
         "PRESETS": "presets",
-        "Precision": "devices",
+        "Precision": "config",
         "Prediction": "decoding",
         "Preset": "presets",
         "PromptSource": "config",

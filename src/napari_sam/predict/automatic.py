@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from napari_sam.errors import ConfigError
 from napari_sam.geometry import Box, Mask, crop_boxes, layer_point_grids
 from napari_sam.predict.adaptive import iter_adaptive, looks_at
-from napari_sam.predict.config import AutoMaskConfig
+from napari_sam.predict.config import AutoMaskConfig, Precision
 from napari_sam.predict.decoding import iter_answers
-from napari_sam.predict.devices import Precision
 from napari_sam.predict.embedding import ImageEmbedding, check_image, embed_for_regions, embed_image, require_finite
+from napari_sam.predict.encoding import Encode
 from napari_sam.predict.filtering import (
     is_cut_by_crop,
     mask_and_stability,
@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
 
 def generate_masks(
-    model: SamModel, image: np.ndarray, config: AutoMaskConfig | None = None, *, precision: Precision = "auto"
+    model: SamModel,
+    image: np.ndarray,
+    config: AutoMaskConfig | None = None,
+    *,
+    precision: Precision = "auto",
+    encode: Encode | None = None,
 ) -> list[Mask]:
     """Masks of all objects of `image`: prompted everywhere, filtered, each once (Kirillov et al. 2023, appendix B).
 
@@ -49,7 +54,9 @@ def generate_masks(
     config : AutoMaskConfig, optional
         Left out, it is what the model recommends (`model.automatic_defaults`), else the published values.
     precision : "auto" or "fp32"
-        "auto" computes in 16 bits on CUDA.
+        "auto" computes in 16 bits where that is faster.
+    encode : function, optional
+        An image encoder that threads share, :class:`napari_sam.predict.EncoderBatches`.
 
     Returns
     -------
@@ -71,7 +78,7 @@ def generate_masks(
     masks = [
         mask
         for crop, layer in zip(crops, layers, strict=True)
-        for mask in _masks_of_crop(model, image, crop, grids[layer], config, precision)
+        for mask in _masks_of_crop(model, image, crop, grids[layer], config, precision, encode)
     ]
     if len(crops) > 1:
         masks = without_duplicates(
@@ -99,14 +106,15 @@ def _masks_of_crop(
     grid: NDArray[np.float64],
     config: AutoMaskConfig,
     precision: Precision,
+    encode: Encode | None,
 ) -> list[Mask]:
     """Masks found in one crop, each object once, in pixels of `image`."""
     size = (image.shape[0], image.shape[1])
     if takes_regions(model, config):
-        embedding = embed_for_regions(model, image[crop.slices], precision=precision)
+        embedding = embed_for_regions(model, image[crop.slices], precision=precision, encode=encode)
         kept = _iter_regions(model, embedding, cast(InstanceMap, embedding.instances), config)
     else:
-        embedding = embed_image(model, image[crop.slices], precision=precision)
+        embedding = embed_image(model, image[crop.slices], precision=precision, encode=encode)
         points_in_crop, prompt = _points(embedding, grid, config)
 
         def ask(points_xy: NDArray[np.float64]) -> Iterator[Mask]:

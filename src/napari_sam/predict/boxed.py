@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from napari_sam.geometry import Mask
+from napari_sam.predict.config import Precision
 from napari_sam.predict.decoding import PROMPTS_PER_BATCH, iter_decoded
-from napari_sam.predict.devices import Precision
 from napari_sam.predict.embedding import ImageEmbedding, embed_image
 from napari_sam.predict.filtering import mask_and_stability
 from napari_sam.predict.prompts import check_prompts
@@ -36,7 +36,7 @@ def masks_from_boxes(
     boxes_xyxy : array of shape (N, 4)
         Half-open, in image pixels; what lies outside the image is cut off.
     precision : "auto" or "fp32"
-        "auto" computes in 16 bits on CUDA.
+        "auto" computes in 16 bits where that is faster.
 
     Returns
     -------

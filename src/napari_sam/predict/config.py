@@ -11,6 +11,7 @@ from napari_sam.errors import ConfigError
 
 PromptSource = Literal["auto", "grid", "adaptive", "proposals", "instances"]
 MaskChoice = Literal["all", "best"]
+Precision = Literal["auto", "fp32"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,3 +104,9 @@ class AutoMaskConfig:
         for name in names:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
+
+
+def check_precision(precision: str) -> None:
+    """Raise ConfigError unless `precision` is a word that is known."""
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}.")

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from napari_sam.model.fast_decoder import PROMPTS_AT_ONCE, PreparedImage
 from napari_sam.model.mask_decoder import MaskDecoder
-from napari_sam.predict.devices import Precision, autocast, iter_batches
+from napari_sam.predict.config import Precision
+from napari_sam.predict.devices import autocast, iter_batches
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.instances import InstanceMap, RegionAnswer
 from napari_sam.predict.prompts import Prompts, check_prompts
@@ -87,7 +88,7 @@ def predict_masks(
     multimask : bool
         Three masks for an ambiguous prompt such as a single point, or one for a clear one.
     precision : "auto" or "fp32"
-        "auto" computes in 16 bits on CUDA.
+        "auto" computes in 16 bits where that is faster.
 
     Returns
     -------

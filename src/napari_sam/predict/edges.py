@@ -14,8 +14,8 @@ from scipy.special import expit
 
 from napari_sam.errors import ConfigError, ImageError
 from napari_sam.geometry import Box, nms, point_grid, tight_box
+from napari_sam.predict.config import Precision
 from napari_sam.predict.decoding import iter_answers
-from napari_sam.predict.devices import Precision
 from napari_sam.predict.embedding import check_image, embed_image
 from napari_sam.predict.prompts import Prompts
 from napari_sam.predict.upsampling import LogitUpsampler
@@ -77,7 +77,7 @@ def detect_edges(
     image : ndarray of shape (H, W) or (H, W, 3), uint8
     config : EdgeConfig, optional
     precision : "auto" or "fp32"
-        "auto" computes in 16 bits on CUDA.
+        "auto" computes in 16 bits where that is faster.
 
     Returns
     -------

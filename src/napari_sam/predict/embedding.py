@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch.nn import functional as F
 from napari_sam.errors import CheckpointError, ImageError, PromptError
 from napari_sam.geometry import ModelFrame
 from napari_sam.model.conv_encoder import ConvEncoder
-from napari_sam.predict.devices import Precision, autocast
+from napari_sam.predict.config import Precision
+from napari_sam.predict.encoding import Encode, encode_pixels
 from napari_sam.predict.instances import InstanceMap, find_instances
 
 if TYPE_CHECKING:
@@ -57,7 +59,9 @@ class ImageEmbedding:
             )
 
 
-def embed_image(model: SamModel, image: np.ndarray, *, precision: Precision = "auto") -> ImageEmbedding:
+def embed_image(
+    model: SamModel, image: np.ndarray, *, precision: Precision = "auto", encode: Encode | None = None
+) -> ImageEmbedding:
     """The image embedding of `image`, for any number of prompts.
 
     The image's long side is scaled to the model's frame (bilinear, smoothed where it shrinks), the rest is padding.
@@ -69,7 +73,9 @@ def embed_image(model: SamModel, image: np.ndarray, *, precision: Precision = "a
     image : ndarray of shape (H, W), (H, W, 1) or (H, W, 3), uint8
         Gray or RGB in 0 to 255, used as it is.
     precision : "auto" or "fp32"
-        "auto" computes in 16 bits on CUDA; the embedding is float32 either way.
+        "auto" computes in 16 bits where that is faster; the embedding is float32 either way.
+    encode : function, optional
+        An encoder that threads share, :class:`napari_sam.predict.EncoderBatches`; it has a precision of its own.
 
     Returns
     -------
@@ -84,12 +90,13 @@ def embed_image(model: SamModel, image: np.ndarray, *, precision: Precision = "a
     sam = model.sam
     frame = ModelFrame((image.shape[0], image.shape[1]), sam.config.image_size)
     pixels = _resized(image, frame.input_size).to(model.device, torch.float32)  # (1, 3, h, w)
-    with torch.no_grad(), autocast(model.device, precision):
-        embedding = sam.image_encoder(sam.preprocess(pixels))  # (1, C, h, w)
-    return with_heads(model, embedding.float(), frame)
+    encode = encode or partial(encode_pixels, model, precision=precision)
+    return with_heads(model, encode(sam.preprocess(pixels)), frame)
 
 
-def embed_for_regions(model: SamModel, image: np.ndarray, *, precision: Precision = "auto") -> ImageEmbedding:
+def embed_for_regions(
+    model: SamModel, image: np.ndarray, *, precision: Precision = "auto", encode: Encode | None = None
+) -> ImageEmbedding:
     """The image embedding of `image` at its own size, for its regions alone.
 
     A convolutional encoder takes any size, and what it sees of a pixel does not depend on the frame. So an image a
@@ -101,16 +108,15 @@ def embed_for_regions(model: SamModel, image: np.ndarray, *, precision: Precisio
     """
     sam = model.sam
     if not isinstance(sam.image_encoder, ConvEncoder):
-        return embed_image(model, image, precision=precision)
+        return embed_image(model, image, precision=precision, encode=encode)
     check_image(image)
     frame = region_frame(sam, (image.shape[0], image.shape[1]))
     pixels = sam.normalised(_resized(image, frame.input_size).to(model.device, torch.float32))
     h, w = frame.input_size
     pixels = F.pad(pixels, (0, -w % ConvEncoder.stride, 0, -h % ConvEncoder.stride), mode="replicate")
-    with torch.no_grad(), autocast(model.device, precision):
-        seen = sam.image_encoder(pixels)
+    seen = (encode or partial(encode_pixels, model, precision=precision))(pixels)
     side = frame.model_size // sam.config.embedding_stride
-    embedding = F.pad(seen.float(), (0, side - seen.shape[3], 0, side - seen.shape[2]))
+    embedding = F.pad(seen, (0, side - seen.shape[3], 0, side - seen.shape[2]))
     return with_heads(model, embedding, frame)
 
 

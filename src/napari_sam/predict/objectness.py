@@ -10,8 +10,7 @@ import numpy as np
 from napari_sam.errors import ConfigError
 from napari_sam.geometry import Mask
 from napari_sam.predict.automatic import generate_masks
-from napari_sam.predict.config import AutoMaskConfig
-from napari_sam.predict.devices import Precision
+from napari_sam.predict.config import AutoMaskConfig, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +66,7 @@ def propose_objects(
         Shown to the model whole.
     config : ObjectProposalConfig, optional
     precision : "auto" or "fp32"
-        "auto" computes in 16 bits on CUDA.
+        "auto" computes in 16 bits where that is faster.
 
     Returns
     -------

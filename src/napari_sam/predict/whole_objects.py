@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.geometry import Mask, interior_points, intersection_area, mask_iou_window
+from napari_sam.predict.config import Precision
 from napari_sam.predict.decoding import iter_decoded
-from napari_sam.predict.devices import Precision
 from napari_sam.predict.embedding import embed_image
 from napari_sam.predict.filtering import mask_and_stability, piece_of_point
 from napari_sam.predict.prompts import Prompts

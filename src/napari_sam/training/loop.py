@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from napari_sam.errors import TrainingError
 from napari_sam.model.sam import Sam
+from napari_sam.predict.devices import has_bf16
 from napari_sam.training import schedule
 from napari_sam.training.averaging import encode, has_batch_norms, plain_copy, settle_statistics, update_average
 from napari_sam.training.batches import Batch, BatchMaker, CropPlan, Draw, make_batch
 from napari_sam.training.config import TrainConfig
 from napari_sam.training.dense import dense_loss
-from napari_sam.training.machine import has_bf16, interrupts_between_steps, write_state
+from napari_sam.training.machine import interrupts_between_steps, write_state
 from napari_sam.training.parts import choose_parts, encoder_learns, encoder_rests, make_optimizer
 from napari_sam.training.prompts import first_prompts
 from napari_sam.training.ratings import learn_ratings

@@ -13,15 +13,6 @@ from typing import Any
 import torch
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether `device` has instructions for bfloat16."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    # CPUs without them imitate the format and take longer than with float32.
-    is_cpu = device.type == "cpu" and torch.backends.mkldnn.is_available()
-    return is_cpu and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def write_state(state: Mapping[str, Any], path: Path) -> None:
     """Write tensors and numbers so that `path` is either as it was or complete."""
     part = path.with_suffix(".tmp")

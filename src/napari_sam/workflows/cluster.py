@@ -17,9 +17,10 @@ import torch
 from napari_sam.errors import ConfigError
 from napari_sam.model import load_model
 from napari_sam.model.registry import REGISTRY
-from napari_sam.predict import AutoMaskConfig, generate_masks
+from napari_sam.predict import AutoMaskConfig, Precision
 from napari_sam.tiling import Segment
 from napari_sam.workflows.allocator import keep_freed_memory
+from napari_sam.workflows.planning import tile_segmenter
 from napari_sam.workflows.settings import SegmentConfig
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def open_cluster(config: SegmentConfig) -> Iterator[Client | None]:
         with _connected(config.scheduler) as client:
             yield client
     elif config.uses_local_cluster:
-        with _local_cluster(config.n_workers) as client:
+        with _local_cluster(config) as client:
             yield client
     else:
         yield None
@@ -65,13 +66,13 @@ def kept_cluster(config: SegmentConfig) -> Iterator[SegmentConfig]:
     if not config.uses_local_cluster:
         yield config
         return
-    with _local_cluster(config.n_workers) as client:
+    with _local_cluster(config) as client:
         yield replace(config, workers=None, scheduler=client.scheduler_info()["address"])
 
 
 @contextmanager
-def _local_cluster(workers: int) -> Iterator[Client]:
-    """Processes of this machine, each with one tile at a time; their ports are open to this machine only."""
+def _local_cluster(config: SegmentConfig) -> Iterator[Client]:
+    """Processes of this machine, each with one tile at a time or, for batches, some; ports are open to it only."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -79,8 +80,8 @@ def _local_cluster(workers: int) -> Iterator[Client]:
         stack.enter_context(dask.config.set(_LOCAL_SETTINGS))
         cluster = stack.enter_context(
             LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
+                n_workers=config.n_workers,
+                threads_per_worker=config.threads_per_process,
                 processes=True,
                 host=LOOPBACK,
                 # Without a dashboard dask still opens a small web server; left to itself, to all networks.
@@ -125,21 +126,41 @@ def _connected(scheduler: str) -> Iterator[Client]:
         yield client
 
 
-def segment_maker(model: str | os.PathLike[str], device: str, automatic: AutoMaskConfig) -> partial[Segment]:
+def segment_maker(
+    model: str | os.PathLike[str],
+    device: str,
+    automatic: AutoMaskConfig,
+    *,
+    precision: Precision = "auto",
+    tiles_per_batch: int = 1,
+) -> partial[Segment]:
     """A function without arguments that loads the model, for workers anywhere; a value that can be sent to them."""
     is_file = str(model) not in REGISTRY and Path(model).expanduser().exists()
     where = str(Path(model).expanduser().resolve()) if is_file else str(model)
-    return partial(_segment_of_worker, where, device, automatic, torch.get_num_threads())
+    return partial(_segment_of_worker, where, device, automatic, precision, torch.get_num_threads(), tiles_per_batch)
 
 
-def _segment_of_worker(model: str, device: str, automatic: AutoMaskConfig, torch_threads: int) -> Segment:
+def _segment_of_worker(
+    model: str, device: str, automatic: AutoMaskConfig, precision: Precision, torch_threads: int, tiles_per_batch: int
+) -> Segment:
     """Runs in a worker, once."""
+    if tiles_per_batch > 1:
+        _check_fills(tiles_per_batch, _worker_threads())
     # dask has its workers give freed memory back at once; merging and writing took twice the time by that.
     keep_freed_memory({name: value for name, value in os.environ.items() if value != DASK_TRIM_THRESHOLD})
     # Sums of floats depend on how many threads share them: as many everywhere, and all workers give the same bytes.
     torch.set_num_threads(torch_threads)
     loaded = load_model(model, device=device_of_worker(device, _worker_name(), torch.cuda.device_count()))
-    return partial(generate_masks, loaded, config=automatic)
+    return tile_segmenter(loaded, automatic, precision, tiles_per_batch)
+
+
+def _check_fills(tiles_per_batch: int, threads: int) -> None:
+    """Refuse batches that a worker never fills."""
+    if threads < tiles_per_batch:
+        raise ConfigError(
+            f"a worker with {threads} threads never has tiles_per_batch = {tiles_per_batch} tiles to encode; start the "
+            f"cluster's workers with --nthreads {2 * tiles_per_batch}, or leave tiles_per_batch out."
+        )
 
 
 def device_of_worker(device: str, name: object, n_gpus: int) -> str:
@@ -161,3 +182,9 @@ def _worker_name() -> object:
     from distributed import get_worker
 
     return get_worker().name
+
+
+def _worker_threads() -> int:
+    from distributed import get_worker
+
+    return int(get_worker().state.nthreads)

@@ -17,7 +17,7 @@ from napari_sam.geometry import Box, Mask, Tile, layer_point_grids
 from napari_sam.images import Plane, Roi, has_foreground, open_image, read_roi
 from napari_sam.images.source import ImageInput
 from napari_sam.model import SamModel, load_model
-from napari_sam.predict import AutoMaskConfig, generate_masks, preset_config
+from napari_sam.predict import AutoMaskConfig, EncoderBatches, Precision, generate_masks, preset_config
 from napari_sam.predict.automatic import check_prompt_source, takes_regions
 from napari_sam.predict.embedding import largest_region_frame
 from napari_sam.tiling import TilePlan, TilingConfig, plan_tiles
@@ -30,6 +30,9 @@ MANY_TILES = 16
 """So many are shared out among threads; fewer leave some of them idle at the end."""
 MOST_THREADS = 8
 """That segment tiles by default: each holds some 150 MB, and more have not been tried."""
+THREADS_OF_GPU = 2
+"""Tiles in hand by default where a prompted network runs on a GPU: the CPU makes masks of one while the other is in the
+network. More of them would also take more of its memory."""
 LEAST_REDUCED_PX = 16
 """Side that a tile still has in the pyramid level in which foreground is looked for first."""
 
@@ -47,11 +50,8 @@ class SegmentPlan:
     roi: Roi | None
     config: SegmentConfig
     """With its workers resolved."""
-
-    @property
-    def segment_tile(self) -> Callable[[NDArray[Any]], list[Mask]]:
-        """Pixels of a tile to its masks."""
-        return partial(generate_masks, self.model, config=self.automatic)
+    segment_tile: Callable[[NDArray[Any]], list[Mask]]
+    """Pixels of a tile to its masks; may be called from several threads at once."""
 
     def estimate(self) -> Estimate:
         """What the run will need, from segmenting two tiles now; nothing is written."""
@@ -100,7 +100,18 @@ def plan_segment(
     plane = plane.with_normalisation(plane.normalisation)
     tiles = plan_tiles(plane.shape, tiling, partial(_is_wanted, plane, region))
     config = _with_workers(config, loaded, automatic, len(tiles.kept))
-    return SegmentPlan(plane, loaded, automatic, tiling, tiles, region, config)
+    segment_tile = tile_segmenter(loaded, automatic, config.precision, config.tiles_per_batch)
+    return SegmentPlan(plane, loaded, automatic, tiling, tiles, region, config, segment_tile)
+
+
+def tile_segmenter(
+    model: SamModel, automatic: AutoMaskConfig, precision: Precision, tiles_per_batch: int
+) -> Callable[[NDArray[Any]], list[Mask]]:
+    """The function that makes masks of a tile's pixels, for any number of threads."""
+    segment = partial(generate_masks, model, config=automatic, precision=precision)
+    if tiles_per_batch == 1:
+        return segment
+    return partial(segment, encode=EncoderBatches(model, tiles_per_batch, precision=precision))
 
 
 def resolved_tiling(tiling: TilingConfig, model: SamModel, automatic: AutoMaskConfig) -> TilingConfig:
@@ -128,13 +139,19 @@ def _with_workers(config: SegmentConfig, model: SamModel, automatic: AutoMaskCon
     instead, a thread each. Since the number of torch threads decides the last bits of the network's answers, it
     depends on the model and the image alone, not on the machine or the workers.
     """
-    many = takes_regions(model, automatic) and model.device.type == "cpu" and n_tiles >= MANY_TILES
+    many, on_gpu = n_tiles >= MANY_TILES, model.device.type == "cuda"
+    by_regions = takes_regions(model, automatic) and model.device.type in ("cpu", "cuda")
     cores = torch.get_num_threads()
-    threads = config.torch_threads or (1 if many else cores)
-    if config.workers is None and config.scheduler is None and many:
-        workers = max(min(cores // threads, MOST_THREADS), 1)
-        return replace(config, workers=workers, executor="threads", torch_threads=threads)
-    return replace(config, workers=config.n_workers, torch_threads=threads)
+    torch_threads = config.torch_threads or (1 if many and by_regions else cores)
+    threads = config.threads_per_process
+    if many and threads == 1 and by_regions:
+        threads = max(min(cores // torch_threads, MOST_THREADS), 1)
+    elif many and threads == 1 and on_gpu:
+        threads = THREADS_OF_GPU
+    left_open = config.workers is None and config.scheduler is None
+    if left_open and (threads > 1 or (many and by_regions)):
+        return replace(config, workers=threads, executor="threads", torch_threads=torch_threads)
+    return replace(config, workers=config.n_workers, torch_threads=torch_threads)
 
 
 def _check_fits(automatic: AutoMaskConfig, model: SamModel) -> None:

@@ -39,6 +39,7 @@ from napari_sam.tiling import (
     ObjectTable,
     Reprompt,
     RunKey,
+    Segment,
     TilingConfig,
     merge_tiles,
     run_tiles,
@@ -172,7 +173,7 @@ def segment(
         held_output(target, run_folder) as check_still_held,
         torch_threads(job.config.torch_threads),
     ):
-        make_segment = None if isinstance(model, SamModel) else segment_maker(model, device, job.automatic)
+        make_segment = None if isinstance(model, SamModel) else _segment_maker(job, model, device)
         with ExitStack() as workers:
             run = run_tile_stage(job, ledger, stages, make_segment, workers, on_estimate=on_estimate, watch=watch)
             objects = _merge(job, ledger, run.spread, stages)
@@ -214,6 +215,14 @@ def segment_array(
         return np.asarray(paint_labels(objects, Box.of_size(job.plane.shape), np.uint32))
 
 
+def _segment_maker(job: SegmentPlan, model: str | os.PathLike[str], device: str) -> Callable[[], Segment]:
+    """Makes the function of :attr:`SegmentPlan.segment_tile` anew in a worker."""
+    config = job.config
+    return segment_maker(
+        model, device, job.automatic, precision=config.precision, tiles_per_batch=config.tiles_per_batch
+    )
+
+
 def _merge(job: SegmentPlan, ledger: Ledger, spread: Spread, stages: Stages) -> MergedObjects:
     """The objects of the finished tiles that lie in the region of interest."""
     with stages.stage("merge") as step:
@@ -225,8 +234,14 @@ def _merge(job: SegmentPlan, ledger: Ledger, spread: Spread, stages: Stages) -> 
 
 def _ask_again(job: SegmentPlan) -> Reprompt:
     """A larger window and a cut mask in it to the whole object, if the model is as sure of it as of any other."""
-    automatic = job.automatic
-    return partial(reprompt, job.model, pred_iou_thresh=automatic.pred_iou_thresh, one_piece=automatic.one_piece)
+    automatic, precision = job.automatic, job.config.precision
+    return partial(
+        reprompt,
+        job.model,
+        pred_iou_thresh=automatic.pred_iou_thresh,
+        one_piece=automatic.one_piece,
+        precision=precision,
+    )
 
 
 def _all_paths(paths: SegmentPaths | None, path_of: Mapping[str, str | os.PathLike[str] | None]) -> SegmentPaths:
@@ -258,6 +273,7 @@ def _run_key(job: SegmentPlan, output: str) -> RunKey:
         version=__version__,
         segment={
             "automatic": asdict(job.automatic),
+            "precision": job.config.precision,
             "tiles": job.tiles.settings(),
             "normalisation": job.plane.normalisation.to_dict(),
         },

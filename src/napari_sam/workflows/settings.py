@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from napari_sam.errors import ConfigError, OutputError
+from napari_sam.predict.config import Precision, check_precision
 
 ExecutorName = Literal["processes", "threads"]
 
@@ -39,6 +40,13 @@ class SegmentConfig:
     """CPU threads with which the network runs in each worker; by default one for many tiles of the built-in model, else
     as many as torch takes here. With several workers on one machine, its cores divided by the workers is fastest. The
     same number gives the same bytes."""
+    precision: Precision = "auto"
+    """Number format of the network: "auto" is 16 bits where that is faster (CUDA, and the built-in model on CPUs with
+    instructions for bfloat16), "fp32" 32 bits everywhere. The same one on the same kind of processor gives the same
+    bytes."""
+    tiles_per_batch: int = 1
+    """Tiles that the encoder sees at once, for a GPU that one alone does not fill. Each process then has twice as many
+    tiles in hand, in threads that share a model."""
     intensities: bool = False
     """Add the mean, minimum and maximum of every channel of the image in each object to the table."""
     shapes: bool = False
@@ -51,6 +59,15 @@ class SegmentConfig:
             raise ConfigError(f"executor must be one of {', '.join(get_args(ExecutorName))}, got {self.executor!r}.")
         if self.torch_threads is not None and self.torch_threads < 1:
             raise ConfigError(f"torch_threads must be at least 1, got {self.torch_threads}; one a core is usual.")
+        check_precision(self.precision)
+        if self.tiles_per_batch < 1:
+            raise ConfigError(f"tiles_per_batch must be at least 1, got {self.tiles_per_batch}; 4 is usual on a GPU.")
+        in_one_process = self.scheduler is None and not self.uses_local_cluster
+        if in_one_process and self.workers is not None and self.workers < self.tiles_per_batch:
+            raise ConfigError(
+                f"workers = {self.workers} in one process never have tiles_per_batch = {self.tiles_per_batch} tiles to "
+                "encode; leave out workers, or give twice as many as tiles a batch."
+            )
         if self.scheduler is not None and (self.n_workers > 1 or self.executor == "threads"):
             raise ConfigError(
                 f"the cluster at {self.scheduler} has workers of its own; leave out workers = {self.workers} and "
@@ -61,6 +78,12 @@ class SegmentConfig:
     def n_workers(self) -> int:
         """`workers`, one where it is left open."""
         return 1 if self.workers is None else self.workers
+
+    @property
+    def threads_per_process(self) -> int:
+        """Tiles that a process has in hand where batches of them are encoded: while half of them are in the encoder,
+        masks are made of the others."""
+        return 1 if self.tiles_per_batch == 1 else 2 * self.tiles_per_batch
 
     @property
     def uses_local_cluster(self) -> bool:
