@@ -14,6 +14,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import batches
 from benchmarks.__main__ import markdown, rows_of
 from benchmarks.cases import all_cases
 from benchmarks.measuring import Case, measure, ratio
@@ -80,3 +81,15 @@ def test_the_repetitions_of_all_ways_are_interleaved_and_the_best_counts():
     ways = {name: (lambda name=name: lambda: calls.append(name)) for name in "ab"}
     measure(Case(title="order", ways=ways), repeats=3)
     assert calls == ["a", "b"] * 3
+
+
+def test_batches_are_measured_by_the_encoder_alone_and_in_whole_runs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["batches.py", "--models", "nano", "--device", "cpu", "--side", "256"])
+    sys.argv += ["--sizes", "1", "2", "--seconds", "0.01"]
+    batches.main()
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| nano")]
+    assert [row[2:4] for row in rows] == [[f, n] for n in "12" for f in ("auto", "fp32")] + [
+        ["auto", "1"],
+        ["auto", "2"],
+    ]
+    assert all(float(row[4].split()[0]) > 0 for row in rows)

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "export": {"errors", "geometry", "images", "tiling"},
     "annotate": {"errors", "geometry", "images", "tiling"},
     "training": CORE,
-    "evaluation": CORE,
+    "evaluation": CORE | {"lazy"},
     "workflows": CORE | {"lazy", "tiling", "export", "annotate", "training", "evaluation"},
     "cli": {"errors", "workflows"},
     "ui": {"errors", "lazy", "workflows"},

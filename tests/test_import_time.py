@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,32 @@ import napari_sam
 SRC = Path(__file__).resolve().parents[1] / "src"
 LIMIT_S = 0.2
 HELP_LIMIT_S = 0.5
+COMMAND_HELP_LIMIT_S = 1.0
 HEAVY = ("torch", "numpy", "napari", "qtpy", "magicgui", "dask", "zarr", "skimage", "scipy")
+NOT_FOR_HELP = (*(name for name in HEAVY if name != "numpy"), "distributed", "tifffile", "imagecodecs", "matplotlib")
+WALK = f"""
+import contextlib, io, json
+from napari_sam.cli import app, main
+
+def walk(level, words):
+    for name in level:
+        if not name.startswith("-"):
+            yield from walk(level[name], [*words, name])
+    yield words
+
+answers, before = [], set()
+for words in walk(app, []):
+    for option in "--help", "--no-such-option":
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            code = main([*words, option])
+        loaded = {{*{NOT_FOR_HELP}}} & {{*sys.modules}}
+        answers.append([" ".join([*words, option]), code, text.getvalue(), sorted(loaded - before)])
+        before |= loaded
+print(json.dumps(answers))
+"""
+"""Asks every command for help, and mistypes an option of it, subcommands first: what each answers, and what heavy it is
+the first to load."""
 
 
 def run_python(code: str) -> str:
@@ -28,16 +54,27 @@ def test_importing_the_package_takes_less_than_the_limit():
     assert min(float(run_python(measure)) for _ in range(3)) < LIMIT_S
 
 
-def seconds_of_help() -> float:
+def seconds_of_help(*words: str) -> float:
     """Of the processor: what else runs on the machine is not the command's fault."""
     begun = os.times()
-    assert "segment" in run_python("from napari_sam.cli import main; sys.exit(main(['--help']))")
+    assert "Usage: napari-sam" in run_python(f"from napari_sam.cli import main; sys.exit(main({[*words, '--help']}))")
     done = os.times()
     return done.children_user + done.children_system - begun.children_user - begun.children_system
 
 
 def test_help_of_the_command_line_takes_less_than_the_limit():
     assert min(seconds_of_help() for _ in range(3)) < HELP_LIMIT_S
+    assert min(seconds_of_help("segment-stack") for _ in range(3)) < COMMAND_HELP_LIMIT_S
+
+
+def test_help_and_a_mistyped_option_of_every_command_load_no_heavy_library():
+    answers = json.loads(run_python(WALK))
+    assert {"--help", "segment --help", "measure edges --no-such-option"} <= {given for given, *_ in answers}
+    for given, code, text, loaded in answers:
+        assert loaded == [], f"napari-sam {given} loads {', '.join(loaded)}; import them where the command runs"
+        own_help = "See: " + f"napari-sam {given}".replace("--no-such-option", "--help")
+        expected = (0, "Usage: napari-sam") if given.endswith("--help") else (2, own_help)
+        assert (code, expected[1] in text) == (expected[0], True), f"napari-sam {given} ends with {code}: {text}"
 
 
 def test_importing_the_package_loads_no_heavy_library():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
-import sys
 from dataclasses import fields
 from types import ModuleType
 
@@ -17,8 +15,7 @@ from napari_sam.cli import main
 from napari_sam.errors import DownloadError, NapariSamError
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
-from napari_sam.training.config import TrainConfig
-from napari_sam.training.draw import DrawConfig
+from napari_sam.training.config import DrawConfig, TrainConfig
 from napari_sam.workflows import EvaluateConfig, SegmentConfig, doctor
 from napari_sam.workflows.field_help import field_help
 from workflows.workflows_scenes import squares, write_pairs
@@ -52,19 +49,7 @@ def test_every_setting_of_a_config_has_a_text():
         assert set(field_help(config)) == {field.name for field in fields(config)}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["segment", "--no-such-option"]])
-def test_help_and_a_mistyped_option_of_the_main_job_need_no_heavy_library(arguments):
-    code = f"""
-import sys
-import napari_sam.cli as cli
-cli.main({arguments!r})
-print(sorted({{"torch", "scipy", "skimage", "zarr", "dask", "napari"}} & set(sys.modules)), file=sys.stderr)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.splitlines()[-1] == "[]"
-
-
-@pytest.mark.parametrize("name", ["predict", "tiling", "workflows"])
+@pytest.mark.parametrize("name", ["evaluation", "predict", "tiling", "workflows"])
 def test_lazy_packages_have_the_names_they_promise_and_no_others(name):
     package = importlib.import_module(f"napari_sam.{name}")
     for promised in package.__all__:
@@ -106,7 +91,7 @@ def test_a_download_that_does_not_come_ends_with_1(capsys, monkeypatch):
     def fail(name):
         raise DownloadError(f"{name} could not be fetched; try again later.")
 
-    monkeypatch.setattr("napari_sam.cli.models.download_checkpoint", fail)
+    monkeypatch.setattr("napari_sam.workflows.models.download_checkpoint", fail)
     assert main(["models", "download", "vit_b"]) == 1
     assert "napari-sam: vit_b could not be fetched" in capsys.readouterr().err
 

@@ -13,8 +13,7 @@ import tifffile
 from napari_sam.cli import main
 from napari_sam.predict import EdgeConfig, ObjectProposalConfig
 from napari_sam.workflows.experiments import boxes
-from napari_sam.workflows.experiments.coco_evaluation import CocoEvaluationConfig
-from napari_sam.workflows.experiments.edge_evaluation import EdgeEvaluationConfig
+from napari_sam.workflows.experiments.config import CocoEvaluationConfig, EdgeEvaluationConfig
 from napari_sam.workflows.field_help import field_help
 from workflows.workflows_scenes import write_pairs
 

@@ -11,12 +11,12 @@ from scipy.optimize import linear_sum_assignment
 from napari_sam.errors import ConfigError, TrainingError
 from napari_sam.evaluation.boundaries import (
     BoundaryCounts,
-    boundary_thresholds,
     count_boundaries,
     label_boundaries,
     match_boundaries,
     score_boundaries,
 )
+from napari_sam.evaluation.protocols import boundary_thresholds
 
 SIZE = (80, 80)
 """Its diagonal is 113 pixels: with a tolerance of 0.02 lines may lie two pixels apart."""

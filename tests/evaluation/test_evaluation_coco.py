@@ -16,8 +16,8 @@ from napari_sam.evaluation.coco_scores import (
     average_precision,
     average_recall,
     mean_over_categories,
-    size_ranges,
 )
+from napari_sam.evaluation.protocols import size_ranges
 from napari_sam.geometry import Box, Mask
 
 SIDE = 160

@@ -1,4 +1,8 @@
-"""The command line: `napari-sam COMMAND`. Each command is loaded when it is called, so that help comes at once."""
+"""The command line: `napari-sam COMMAND`.
+
+Each command is loaded when it is called, and imports what does its work when it runs: help and the answer to a mistyped
+option need the settings alone, and come at once.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(given, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        return _told(f"{' '.join(str(error).split())} See: napari-sam --help", EXIT_REFUSED)
+        words = ["napari-sam", *app.parse_commands(given)[0], "--help"]
+        return _told(f"{' '.join(str(error).split())} See: {' '.join(words)}", EXIT_REFUSED)
     except RunInterrupted as stopped:
         return _told(str(stopped), EXIT_INTERRUPTED)
     except KeyboardInterrupt:

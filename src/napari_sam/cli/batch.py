@@ -14,13 +14,14 @@ from napari_sam.cli.progress import Bars
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig
-from napari_sam.workflows.batch import AlsoFormat, BatchResult, LabelFormat, segment_batch
-from napari_sam.workflows.stages import StageProgress
+from napari_sam.workflows.formats import AlsoFormat, LabelFormat
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as AutomaticFlags
     from napari_sam.cli.options import Flags as ImageFlags
     from napari_sam.cli.options import Flags as TilingFlags
+    from napari_sam.workflows.batch import BatchResult
+    from napari_sam.workflows.stages import StageProgress
 else:
     AutomaticFlags = settings_of(AutoMaskConfig, group="Automatic masks")
     TilingFlags = settings_of(TilingConfig, group="Tiles and merging")
@@ -57,6 +58,8 @@ def batch(
     restart
         Do finished images again as well.
     """
+    from napari_sam.workflows.batch import segment_batch
+
     with Bars() as bars:
 
         def begin(number: int, total: int, path: Path) -> StageProgress:

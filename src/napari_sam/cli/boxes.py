@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_sam import workflows
 from napari_sam.cli import EXIT_TILES_FAILED
 from napari_sam.cli.options import (
     DeviceFlag,
@@ -21,8 +22,7 @@ from napari_sam.cli.options import (
 )
 from napari_sam.cli.progress import Bars
 from napari_sam.workflows import SegmentConfig, SegmentPaths
-from napari_sam.workflows.experiments.boxes import BoxesResult, segment_boxes
-from napari_sam.workflows.experiments.image_choice import IMAGE_FIELDS
+from napari_sam.workflows.experiments.config import IMAGE_FIELDS
 
 MEASURED_FIELDS = ("intensities", "shapes")
 SHOWN = 10
@@ -30,6 +30,7 @@ SHOWN = 10
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as ImageFlags
+    from napari_sam.workflows.experiments.boxes import BoxesResult
 else:
     ImageFlags = settings_of(
         SegmentConfig,
@@ -72,7 +73,7 @@ def boxes(
         Write one row an object, with the detector's score and category: NAME.csv or NAME.parquet.
     """
     with Bars() as bars:
-        result = segment_boxes(
+        result = workflows.segment_boxes(
             image,
             boxes,
             output,

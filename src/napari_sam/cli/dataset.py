@@ -10,11 +10,6 @@ from cyclopts import App, Parameter
 
 from napari_sam.cli.options import DeviceFlag, OutputFlag, PresetFlag
 from napari_sam.cli.progress import Bars
-from napari_sam.workflows.datasets.card import write_data_card
-from napari_sam.workflows.datasets.folders import read_dataset, write_dataset
-from napari_sam.workflows.datasets.mask_quality import mask_quality, write_quality
-from napari_sam.workflows.datasets.plots import write_statistics
-from napari_sam.workflows.datasets.statistics import dataset_statistics
 
 app = App(
     name="dataset",
@@ -49,6 +44,8 @@ def write(
     picture
         How pictures are stored: png loses nothing, jpg is what SA-1B uses.
     """
+    from napari_sam.workflows.datasets.folders import write_dataset
+
     with Bars() as bars:
         summary = write_dataset(
             folder,
@@ -74,6 +71,8 @@ def read(dataset: Path, *, output: OutputFlag) -> None:
     output
         Folder for the pairs.
     """
+    from napari_sam.workflows.datasets.folders import read_dataset
+
     with Bars() as bars:
         summary = read_dataset(dataset, output, progress=partial(bars.update, "images"))
     print(f"{summary.images} images with {summary.masks} masks in {output}")
@@ -90,6 +89,9 @@ def stats(*datasets: Path, output: OutputFlag) -> None:
     output
         Folder for SVG and CSV files.
     """
+    from napari_sam.workflows.datasets.plots import write_statistics
+    from napari_sam.workflows.datasets.statistics import dataset_statistics
+
     found = []
     for place in datasets:
         with Bars() as bars:
@@ -109,6 +111,9 @@ def card(dataset: Path, *, output: OutputFlag) -> None:
     output
         NAME.md.
     """
+    from napari_sam.workflows.datasets.card import write_data_card
+    from napari_sam.workflows.datasets.statistics import dataset_statistics
+
     print(write_data_card(dataset_statistics(dataset), dataset, output))
 
 
@@ -123,6 +128,8 @@ def quality(*journals: Path, output: Annotated[Path | None, Parameter(name=["--o
     output
         Folder for a table of all pairs, the figures and a histogram.
     """
+    from napari_sam.workflows.datasets.mask_quality import mask_quality, write_quality
+
     found = mask_quality(journals)
     print(found.as_text())
     if output is not None:

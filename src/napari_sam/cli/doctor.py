@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from napari_sam.cli import EXIT_FAILED
-from napari_sam.workflows.doctor import check_machine
 
 
 def doctor() -> int:
     """Check device, models, memory and disk; the exit code is 1 if something is wrong."""
+    from napari_sam.workflows.doctor import check_machine
+
     findings = check_machine()
     for finding in findings:
         print(f"{'ok' if finding.ok else 'WRONG':6} {finding.what}: {finding.text}")

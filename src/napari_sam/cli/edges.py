@@ -12,8 +12,7 @@ from napari_sam.cli.progress import Bars
 from napari_sam.predict import EdgeConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig
-from napari_sam.workflows.experiments.edges import write_edges
-from napari_sam.workflows.experiments.image_choice import IMAGE_FIELDS
+from napari_sam.workflows.experiments.config import IMAGE_FIELDS
 
 TILE_FIELDS = ("core_px", "halo_px")
 WHOLE_HELP = (
@@ -57,6 +56,8 @@ def edges(
     output
         NAME.tif for values from 0 to 1 (float32), or NAME.png for 0 to 255.
     """
+    from napari_sam.workflows.experiments.edges import write_edges
+
     with Bars() as bars:
         made = write_edges(
             image,

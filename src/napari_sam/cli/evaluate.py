@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from napari_sam import workflows
 from napari_sam.cli.options import DeviceFlag, JsonFlag, ModelFlag, given, settings_of
 from napari_sam.cli.progress import Bars
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import EvaluateConfig
-from napari_sam.workflows import evaluate as run_evaluation
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as AutomaticFlags
@@ -52,7 +52,7 @@ def evaluate(
     chosen: Any = tuple(task.strip() for task in tasks.split(","))
     config = EvaluateConfig(tasks=chosen, **given(settings))
     with Bars() as bars:
-        measured = run_evaluation(
+        measured = workflows.evaluate(
             folder,
             model,
             device=device,

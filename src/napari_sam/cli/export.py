@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_sam.workflows.exporting import ExportFormat, export_objects
+from napari_sam.workflows.formats import ExportFormat
 
 
 def export(
@@ -52,6 +52,8 @@ def export(
     z
         Plane of the image.
     """
+    from napari_sam.workflows.exporting import export_objects
+
     for path in export_objects(
         labels,
         output,

@@ -10,8 +10,7 @@ from cyclopts import App
 from napari_sam.cli.options import DeviceFlag, JsonFlag, ModelFlag, given, settings_of
 from napari_sam.cli.progress import Bars
 from napari_sam.predict import EdgeConfig, ObjectProposalConfig
-from napari_sam.workflows.experiments.coco_evaluation import CocoEvaluationConfig, evaluate_boxes, evaluate_proposals
-from napari_sam.workflows.experiments.edge_evaluation import EdgeEvaluationConfig, evaluate_edges
+from napari_sam.workflows.experiments.config import CocoEvaluationConfig, EdgeEvaluationConfig
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as BoxFlags
@@ -46,6 +45,8 @@ def edges(
     folder
         BSDS500 as it is distributed (NAME.jpg and NAME.mat anywhere below), or pairs of images and labels.
     """
+    from napari_sam.workflows.experiments.edge_evaluation import evaluate_edges
+
     with Bars() as bars:
         report = evaluate_edges(
             folder,
@@ -78,6 +79,8 @@ def proposals(
     annotations
         COCO instances of the images in the folder.
     """
+    from napari_sam.workflows.experiments.coco_evaluation import evaluate_proposals
+
     with Bars() as bars:
         report = evaluate_proposals(
             folder,
@@ -113,6 +116,8 @@ def boxes(
     detections
         COCO results of a detector (image_id, category_id, bbox, score); without it the true boxes are taken.
     """
+    from napari_sam.workflows.experiments.coco_evaluation import evaluate_boxes
+
     with Bars() as bars:
         report = evaluate_boxes(
             folder,

@@ -9,7 +9,6 @@ from cyclopts import App, Parameter
 
 from napari_sam.cli import EXIT_FAILED
 from napari_sam.cli.options import ModelFlag
-from napari_sam.workflows.models import download_checkpoint, format_models, list_models, verify_models
 
 app = App(name="models", help="List, download, verify and export model checkpoints.", help_format="plaintext")
 
@@ -17,6 +16,8 @@ app = App(name="models", help="List, download, verify and export model checkpoin
 @app.command(name="list")
 def list_() -> None:
     """All models: size, where each is, licence, what it is good at."""
+    from napari_sam.workflows.models import format_models, list_models
+
     print(format_models(list_models()))
 
 
@@ -29,6 +30,8 @@ def download(name: str) -> None:
     name
         As in `napari-sam models list`.
     """
+    from napari_sam.workflows.models import download_checkpoint
+
     print(download_checkpoint(name))
 
 
@@ -41,6 +44,8 @@ def verify(*names: str) -> int:
     names
         Which ones; by default all that are here.
     """
+    from napari_sam.workflows.models import verify_models
+
     rows = verify_models(names)
     for row in rows:
         print(f"{'ok' if row.ok else 'WRONG':6} {row.name}: {row.message}")

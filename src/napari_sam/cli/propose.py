@@ -13,7 +13,6 @@ from napari_sam.cli.progress import Bars
 from napari_sam.predict import ObjectProposalConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig
-from napari_sam.workflows.experiments.proposals import write_proposals
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as ImageFlags
@@ -51,6 +50,8 @@ def propose(
     crops
         A new folder for one PNG a proposal, numbered from the best.
     """
+    from napari_sam.workflows.experiments.proposals import write_proposals
+
     with Bars() as bars:
         made = write_proposals(
             image,

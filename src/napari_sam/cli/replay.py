@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from napari_sam.cli.options import OutputFlag
-from napari_sam.workflows.annotating.replay import replay_journal
 
 
 def replay(
@@ -26,6 +25,8 @@ def replay(
     table
         One row an object: NAME.csv or NAME.parquet; by default NAME.csv beside the output.
     """
+    from napari_sam.workflows.annotating.replay import replay_journal
+
     result = replay_journal(journal, output, table=table)
     if result.dropped:
         print(f"napari-sam: {result.dropped}", file=sys.stderr)

@@ -130,7 +130,7 @@ def _print_plan(image: str, job: dict[str, Any]) -> None:
 
 
 def _print_result(result: SegmentResult, output: Path) -> None:
-    from napari_sam.workflows.places import place_text  # help and mistyped options come at once without it
+    from napari_sam.workflows.places import place_text
 
     report = result.report
     seconds = sum(report.seconds.values())

@@ -12,7 +12,7 @@ from napari_sam.cli.progress import Bars
 from napari_sam.predict import AutoMaskConfig
 from napari_sam.tiling import TilingConfig
 from napari_sam.workflows import SegmentConfig
-from napari_sam.workflows.stack import LinkConfig, segment_stack
+from napari_sam.workflows.stack_config import LinkConfig
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as AutomaticFlags
@@ -57,6 +57,8 @@ def segment_stack_command(
     table
         One row an object: NAME.csv or NAME.parquet; by default NAME.csv beside the output.
     """
+    from napari_sam.workflows.stack import segment_stack
+
     with Bars() as bars:
         result = segment_stack(
             image,

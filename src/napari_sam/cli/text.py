@@ -11,7 +11,6 @@ from napari_sam.cli.options import DeviceFlag, OutputFlag, PresetFlag, given, se
 from napari_sam.cli.progress import Bars
 from napari_sam.predict.text import TextConfig
 from napari_sam.workflows import SegmentConfig
-from napari_sam.workflows.experiments.text_masks import segment_by_text
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as ImageFlags
@@ -64,6 +63,8 @@ def text(
     model
         Finds the objects: a name from `napari-sam models list`, or a checkpoint file.
     """
+    from napari_sam.workflows.experiments.text_masks import segment_by_text
+
     points = [*(point or []), *(not_point or [])]
     with Bars() as bars:
         result = segment_by_text(

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from napari_sam import workflows
 from napari_sam.cli.options import DeviceFlag, given, settings_of
-from napari_sam.training.config import TrainConfig
-from napari_sam.training.draw import DrawConfig
-from napari_sam.workflows import train as run_training
+from napari_sam.training.config import DrawConfig, TrainConfig
 
 if TYPE_CHECKING:
     from napari_sam.cli.options import Flags as DrawFlags
@@ -52,7 +51,7 @@ def train(
     threads
         CPU threads; by default all cores.
     """
-    path = run_training(
+    path = workflows.train(
         folder,
         out,
         start_from=from_,

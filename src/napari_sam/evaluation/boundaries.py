@@ -12,10 +12,9 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import cKDTree
 from skimage.morphology import thin
 
-from napari_sam.errors import ConfigError, TrainingError
+from napari_sam.errors import TrainingError
+from napari_sam.evaluation.protocols import MAX_DISTANCE
 
-MAX_DISTANCE = 0.0075
-"""How far apart two pixels of one boundary may lie, as part of the image's diagonal (published value)."""
 STEPS_BETWEEN = 100
 """Between two thresholds precision and recall are taken as straight lines of so many points, as published."""
 RECALLS = np.linspace(0, 1, 101)
@@ -75,13 +74,6 @@ class BoundaryScores:
     """Area under the curve of precision over recall."""
     r50: float
     """Recall at a precision of one half, or at the lowest precision reached where that is higher."""
-
-
-def boundary_thresholds(number: int = 99) -> NDArray[np.float64]:
-    """Thresholds spread evenly inside (0, 1): 0.01, 0.02, ... 0.99 for the published number of 99."""
-    if number < 1:
-        raise ConfigError(f"there must be at least 1 threshold, got {number}; 99 is usual.")
-    return np.arange(1, number + 1) / (number + 1)
 
 
 def count_boundaries(

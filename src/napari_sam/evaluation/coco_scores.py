@@ -13,14 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.errors import ConfigError
 from napari_sam.geometry import Mask, intersection_areas
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 """Where precision is read for the average precision."""
-SIZE_LIMITS_PX2 = (32**2, 96**2)
-"""Area below which an object is small, and from which on it is large."""
 NO_SCORE = float("nan")
 
 
@@ -62,22 +59,6 @@ class ScoredImage:
             true_areas=own_areas if true_areas is None else np.asarray(true_areas, dtype=np.float64),
             is_crowd=crowd,
         )
-
-
-def size_ranges(limits_px2: Sequence[float] = SIZE_LIMITS_PX2) -> dict[str, tuple[float, float]]:
-    """Ranges of area by name, both ends included as in COCO: all, small, medium, large.
-
-    Raises
-    ------
-    ConfigError
-        If the limits are not two ascending positive areas.
-    """
-    if len(limits_px2) != 2 or not 0 < limits_px2[0] < limits_px2[1]:
-        raise ConfigError(
-            f"size limits must be two ascending areas in pixels, got {tuple(limits_px2)}; COCO has {SIZE_LIMITS_PX2}."
-        )
-    small, large = limits_px2
-    return {"all": (0, np.inf), "small": (0, small), "medium": (small, large), "large": (large, np.inf)}
 
 
 def average_precision(

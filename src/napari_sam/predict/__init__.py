@@ -9,13 +9,20 @@ from napari_sam.lazy import names_of
 if TYPE_CHECKING:
     from napari_sam.predict.automatic import generate_masks
     from napari_sam.predict.boxed import box_masks, masks_from_boxes
-    from napari_sam.predict.config import AutoMaskConfig, MaskChoice, Precision, PromptSource
+    from napari_sam.predict.config import (
+        AutoMaskConfig,
+        EdgeConfig,
+        MaskChoice,
+        ObjectProposalConfig,
+        Precision,
+        PromptSource,
+    )
     from napari_sam.predict.decoding import Prediction, predict_masks
     from napari_sam.predict.devices import OutOfMemoryWarning
-    from napari_sam.predict.edges import EdgeConfig, detect_edges
+    from napari_sam.predict.edges import detect_edges
     from napari_sam.predict.embedding import ImageEmbedding, embed_image
     from napari_sam.predict.encoding import EncoderBatches
-    from napari_sam.predict.objectness import ObjectProposalConfig, proposal_score, propose_objects, ranked_proposals
+    from napari_sam.predict.objectness import proposal_score, propose_objects, ranked_proposals
     from napari_sam.predict.presets import PRESETS, Preset, preset_config
     from napari_sam.predict.prompts import Prompts, check_prompts
     from napari_sam.predict.proposals import proposal_points
@@ -56,12 +63,12 @@ __getattr__ = names_of(
     __name__,
     {
         "AutoMaskConfig": "config",
-        "EdgeConfig": "edges",
+        "EdgeConfig": "config",
         "EncoderBatches": "encoding",
         "ImageEmbedding": "embedding",
         "LogitUpsampler": "upsampling",
         "MaskChoice": "config",
-        "ObjectProposalConfig": "objectness",
+        "ObjectProposalConfig": "config",
         "OutOfMemoryWarning": "devices",
         "PRESETS": "presets",
         "Precision": "config",

@@ -46,7 +46,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def encoder_autocast(encoder: nn.Module, device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """:func:`autocast` for an image encoder: a convolutional one runs in bf16 on CPUs with instructions for it, too.
 
-    There the encoder of `nano` is twice as fast, and no figure of its validation moves by more than 0.003. Those of
+    There the encoder of `nano` is twice as fast, and no figure of its validation moves by more than 0.01. Those of
     the paper have a way of their own in fp32 (:mod:`napari_sam.model.products`) that is no slower.
     """
     if precision == "auto" and device.type == "cpu" and isinstance(encoder, ConvEncoder) and has_bf16(device):

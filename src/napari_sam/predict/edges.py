@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.special import expit
 
-from napari_sam.errors import ConfigError, ImageError
+from napari_sam.errors import ImageError
 from napari_sam.geometry import Box, nms, point_grid, tight_box
-from napari_sam.predict.config import Precision
+from napari_sam.predict.config import EdgeConfig, Precision
 from napari_sam.predict.decoding import iter_answers
 from napari_sam.predict.embedding import check_image, embed_image
 from napari_sam.predict.prompts import Prompts
@@ -35,31 +35,6 @@ _PLACES = np.indices((3, 3)).reshape(2, 9) - 1
 _SOBEL = np.outer([1, 2, 1], [-1, 0, 1]) / 4
 """Gives 1 beside a step from 0 to 1."""
 _GRADIENT = np.stack([_SOBEL.ravel(), _SOBEL.T.ravel()], axis=1).astype(np.float32)  # (9, 2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EdgeConfig:
-    """How edges are made of masks, with the published values."""
-
-    points_per_side: int = 16
-    """Points along each side of the grid; the grid has this number squared, and each point gives three masks."""
-    points_per_batch: int = 64
-    """Points answered at once; more is faster on a GPU and needs more memory."""
-    pred_iou_thresh: float = 0.0
-    """Use masks whose predicted IoU is above this; 0 uses all, as published."""
-    box_nms_thresh: float = 0.7
-    """Of two masks whose boxes have an IoU above this, the one with the higher predicted IoU stays; 1 keeps both."""
-    thin: bool = True
-    """Whether edges are made one pixel thin by non-maximum suppression across them, as published."""
-
-    def __post_init__(self) -> None:
-        for name in ("points_per_side", "points_per_batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not self.pred_iou_thresh >= 0:
-            raise ConfigError(f"pred_iou_thresh must be at least 0, got {self.pred_iou_thresh}; 0 uses all masks.")
-        if not 0 <= self.box_nms_thresh <= 1:
-            raise ConfigError(f"box_nms_thresh must lie in [0, 1], got {self.box_nms_thresh}; 0.7 is usual.")
 
 
 def detect_edges(

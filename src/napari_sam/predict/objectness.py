@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.errors import ConfigError
 from napari_sam.geometry import Mask
 from napari_sam.predict.automatic import generate_masks
-from napari_sam.predict.config import AutoMaskConfig, Precision
+from napari_sam.predict.config import ObjectProposalConfig, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_sam.model.loading import SamModel
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectProposalConfig:
-    """How many objects are proposed and from where, with the published values."""
-
-    points_per_side: int = 64
-    """Points along each side of the grid; the grid has this number squared, and each point gives three masks."""
-    points_per_batch: int = 64
-    """Points answered at once; more is faster on a GPU and needs more memory."""
-    box_nms_thresh: float = 0.9
-    """Of two masks whose boxes have an IoU above this, the one with the higher predicted IoU stays; 1 keeps both."""
-    proposals: int = 1000
-    """At most this many are given, the best first."""
-
-    def __post_init__(self) -> None:
-        for name in ("points_per_side", "points_per_batch", "proposals"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not 0 <= self.box_nms_thresh <= 1:
-            raise ConfigError(f"box_nms_thresh must lie in [0, 1], got {self.box_nms_thresh}; 0.9 is usual.")
-
-    def automatic(self) -> AutoMaskConfig:
-        """These settings as automatic masks know them: a grid, no filter but for duplicates."""
-        return AutoMaskConfig(
-            prompts="grid",
-            points_per_side=self.points_per_side,
-            points_per_batch=self.points_per_batch,
-            pred_iou_thresh=0.0,
-            stability_score_thresh=0.0,
-            max_mask_fraction=1.0,
-            box_nms_thresh=self.box_nms_thresh,
-        )
 
 
 def propose_objects(

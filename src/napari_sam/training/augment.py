@@ -10,23 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_sam.training.config import AugmentConfig
 from napari_sam.training.data import Sample
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentConfig:
-    """How training crops vary."""
-
-    scale_jitter: float = 1.6
-    """Crops are enlarged or reduced by up to this factor around the scale at which the model would see the image."""
-    rotate: float = 0.35
-    """Share of the crops that are rotated by any angle; the others by multiples of 90 degrees."""
-    invert: float = 0.12
-    """Share of the crops with inverted brightness."""
-    colour: float = 0.3
-    """Share of the crops that are tinted or made gray."""
-    degrade: float = 0.4
-    """Share of the crops that are blurred or get noise."""
 
 
 @dataclass(frozen=True, slots=True)

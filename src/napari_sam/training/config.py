@@ -1,4 +1,4 @@
-"""How a network is trained: the one source of the options of `napari-sam train`."""
+"""How a network is trained and what with: the one source of the options of `napari-sam train`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from napari_sam.errors import ConfigError
-from napari_sam.training.augment import AugmentConfig
 
 Part = Literal["encoder", "prompt_encoder", "decoder"]
 Figure = Literal["score", "one_click", "box", "ap50", "msa"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """How training crops vary."""
+
+    scale_jitter: float = 1.6
+    """Crops are enlarged or reduced by up to this factor around the scale at which the model would see the image."""
+    rotate: float = 0.35
+    """Share of the crops that are rotated by any angle; the others by multiples of 90 degrees."""
+    invert: float = 0.12
+    """Share of the crops with inverted brightness."""
+    colour: float = 0.3
+    """Share of the crops that are tinted or made gray."""
+    degrade: float = 0.4
+    """Share of the crops that are blurred or get noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +128,39 @@ class TrainConfig:
             raise ConfigError("lora_rank trains a change of the encoder, so freeze cannot name the encoder; drop one.")
         if len(set(self.freeze)) == len(get_args(Part)):
             raise ConfigError("freeze names every part, so nothing would be trained; leave one out.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawConfig:
+    """What training samples are drawn from, and what they are judged on."""
+
+    generated: float = 0.15
+    """Part of the samples that are generated images; 0 uses the folder alone."""
+    sparse_groups: tuple[str, ...] = ()
+    """Groups (folders, or the manifest's `dataset`) in which not every object is labelled: background teaches nothing
+    there."""
+    skip_bad: bool = False
+    """Leave out pairs that cannot be used (unreadable, of unequal shapes, without labels or objects) instead of
+    stopping."""
+    allow_empty: bool = False
+    """Take labels without any object as meant so: the whole image is background."""
+    val_share: float = 0.0
+    """Part of the pairs that is held out for validation where no folder for it is given; drawn by `val_seed`."""
+    val_seed: int = 0
+    """Of the pairs held out and of the objects prompted in validation."""
+    val_images: int = 16
+    """Images judged in a validation, at most."""
+    val_objects: int = 8
+    """Objects prompted on each image in a validation, at most."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.generated <= 1:
+            raise ConfigError(f"generated must lie in [0, 1], got {self.generated}.")
+        if not 0 <= self.val_share < 1:
+            raise ConfigError(f"val_share must lie in [0, 1), got {self.val_share}; 0.2 is usual.")
+        for name in ("val_images", "val_objects"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
 
 
 def fine_tuning(*, whole_frames: bool, **changes: Any) -> TrainConfig:

@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import ConfigError
+from napari_sam.training.config import DrawConfig
 from napari_sam.training.data import Pair, Sample, SampleCache
 from napari_sam.training.generated import GENERATORS
 
 GENERATED_PX = 384
 """Side of a generated image: one or two crops wide."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrawConfig:
-    """What training samples are drawn from, and what they are judged on."""
-
-    generated: float = 0.15
-    """Part of the samples that are generated images; 0 uses the folder alone."""
-    sparse_groups: tuple[str, ...] = ()
-    """Groups (folders, or the manifest's `dataset`) in which not every object is labelled: background teaches nothing
-    there."""
-    skip_bad: bool = False
-    """Leave out pairs that cannot be used (unreadable, of unequal shapes, without labels or objects) instead of
-    stopping."""
-    allow_empty: bool = False
-    """Take labels without any object as meant so: the whole image is background."""
-    val_share: float = 0.0
-    """Part of the pairs that is held out for validation where no folder for it is given; drawn by `val_seed`."""
-    val_seed: int = 0
-    """Of the pairs held out and of the objects prompted in validation."""
-    val_images: int = 16
-    """Images judged in a validation, at most."""
-    val_objects: int = 8
-    """Objects prompted on each image in a validation, at most."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.generated <= 1:
-            raise ConfigError(f"generated must lie in [0, 1], got {self.generated}.")
-        if not 0 <= self.val_share < 1:
-            raise ConfigError(f"val_share must lie in [0, 1), got {self.val_share}; 0.2 is usual.")
-        for name in ("val_images", "val_objects"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
 
 
 class TrainingSet:

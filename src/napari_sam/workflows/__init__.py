@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from napari_sam.lazy import names_of
 
 if TYPE_CHECKING:
-    from napari_sam.workflows.evaluating.evaluation import EvaluateConfig, evaluate
+    from napari_sam.workflows.evaluating.config import EvaluateConfig
+    from napari_sam.workflows.evaluating.evaluation import evaluate
     from napari_sam.workflows.experiments.boxes import segment_boxes
     from napari_sam.workflows.planning import SegmentPlan, plan_segment
     from napari_sam.workflows.segmentation import SegmentResult, segment
@@ -30,7 +31,7 @@ __all__ = [
 __getattr__ = names_of(
     __name__,
     {
-        "EvaluateConfig": "evaluating.evaluation",
+        "EvaluateConfig": "evaluating.config",
         "SegmentConfig": "settings",
         "SegmentPaths": "settings",
         "SegmentPlan": "planning",

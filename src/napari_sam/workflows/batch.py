@@ -20,12 +20,11 @@ from napari_sam.images.ome_zarr import is_zarr
 from napari_sam.images.urls import local_path
 from napari_sam.model import SamModel, load_model
 from napari_sam.tiling.writing import output_errors, write_bytes
+from napari_sam.workflows.formats import AlsoFormat, LabelFormat
 from napari_sam.workflows.segmentation import segment
 from napari_sam.workflows.settings import SegmentConfig, SegmentPaths
 from napari_sam.workflows.stages import StageProgress
 
-LabelFormat = Literal["ome.zarr", "tif"]
-AlsoFormat = Literal["csv", "parquet", "geojson", "sa1b", "overlay"]
 IMAGE_SUFFIXES = (".tif", ".tiff", ".svs", ".png", ".jpg", ".jpeg", ".zarr")
 _RESULTS: dict[str, tuple[str, str]] = {
     "csv": ("table", ".csv"),
@@ -36,7 +35,7 @@ _RESULTS: dict[str, tuple[str, str]] = {
 }
 """Argument of `segment` and end of the file's name."""
 SUMMARY = "summary.csv"
-_WHERE_ONLY = ("workers", "executor", "scheduler", "torch_threads")
+_WHERE_ONLY = ("workers", "executor", "scheduler", "torch_threads", "tiles_per_batch")
 """Settings that say where the work is done, not what."""
 
 Status = Literal["done", "incomplete", "failed"]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -34,10 +34,10 @@ from napari_sam.images.urls import local_path
 from napari_sam.tiling import MergedObjects
 from napari_sam.tiling.labels import PaintableObjects, check_labels_path, write_labels
 from napari_sam.workflows.file_layers import find_table, table_features
+from napari_sam.workflows.formats import ExportFormat
 from napari_sam.workflows.label_files import LabelledObjects, scores_of, single_plane
 from napari_sam.workflows.measurements import measure_all_channels
 
-ExportFormat = Literal["geojson", "coco", "sa1b", "imagej", "spatialdata", "table", "tiff", "ome-zarr", "overlay"]
 FORMAT_OF_ENDING: Mapping[str, ExportFormat] = {
     ".geojson": "geojson",
     ".coco.json": "coco",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -29,31 +29,12 @@ from napari_sam.workflows.file_layers import plain_stem
 from napari_sam.workflows.label_stacks import check_output_path, check_stack_tiff, write_stack_tiff, write_stack_zarr
 from napari_sam.workflows.segmentation import SegmentResult, segment
 from napari_sam.workflows.settings import SegmentConfig
+from napari_sam.workflows.stack_config import Along
+from napari_sam.workflows.stack_config import LinkConfig as LinkConfig  # public here, too: the tutorial has it so
 from napari_sam.workflows.stages import StageProgress
 
-Along = Literal["z", "t"]
 PLANES_ENDING = ".planes"
 """The planes' own results lie in the folder OUTPUT.planes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkConfig:
-    """How masks of neighbouring planes become one object."""
-
-    along: Along = "z"
-    """The axis whose planes are linked: depth, or time."""
-    link_iou_thresh: float = 0.3
-    """Masks of neighbouring planes whose IoU is below this are never one object."""
-    least_planes: int = 1
-    """Objects in fewer planes than this are left out."""
-
-    def __post_init__(self) -> None:
-        if self.along not in get_args(Along):
-            raise ConfigError(f"along must be one of {', '.join(get_args(Along))}, got {self.along!r}.")
-        if not 0 <= self.link_iou_thresh <= 1:
-            raise ConfigError(f"link_iou_thresh must lie in [0, 1], got {self.link_iou_thresh}.")
-        if self.least_planes < 1:
-            raise ConfigError(f"least_planes must be at least 1, got {self.least_planes}.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,9 +18,9 @@ from napari_sam.model.presets import NANO
 from napari_sam.tiling.writing import output_errors
 from napari_sam.training.batches import CropPlan
 from napari_sam.training.checking import usable_pairs
-from napari_sam.training.config import TrainConfig, fine_tuning
+from napari_sam.training.config import DrawConfig, TrainConfig, fine_tuning
 from napari_sam.training.data import Pair, find_pairs
-from napari_sam.training.draw import DrawConfig, TrainingSet, held_out
+from napari_sam.training.draw import TrainingSet, held_out
 from napari_sam.training.loop import Progress, Trainer
 from napari_sam.training.plot import write_plot
 from napari_sam.workflows.annotating.session_pairs import write_session_pairs

@@ -13,9 +13,8 @@ from napari_sam.evaluation import find_overlaps, iter_object_scores, match_all, 
 from napari_sam.geometry import Box
 from napari_sam.model import Sam, SamConfig, SamModel
 from napari_sam.predict import preset_config
-from napari_sam.training.config import TrainConfig
+from napari_sam.training.config import DrawConfig, TrainConfig
 from napari_sam.training.data import Pair, Sample
-from napari_sam.training.draw import DrawConfig
 from napari_sam.training.loop import Validate
 from napari_sam.training.reading import open_files
 from napari_sam.workflows.segmentation import segment_array

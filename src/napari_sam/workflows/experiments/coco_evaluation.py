@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam.errors import ConfigError, TrainingError
+from napari_sam.errors import TrainingError
 from napari_sam.evaluation.coco_scores import (
-    SIZE_LIMITS_PX2,
     ScoredImage,
     average_precision,
     average_recall,
     mean_over_categories,
-    size_ranges,
 )
+from napari_sam.evaluation.protocols import size_ranges
 from napari_sam.geometry import Mask
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import ObjectProposalConfig, proposal_score
@@ -28,32 +27,13 @@ from napari_sam.tiling.writing import output_errors, write_bytes
 from napari_sam.workflows.evaluating.truth import TrueImage, coco_readers, pair_readers, read_coco
 from napari_sam.workflows.experiments.box_windows import plan_windows
 from napari_sam.workflows.experiments.boxes import clip_boxes, window_masks
+from napari_sam.workflows.experiments.config import CocoEvaluationConfig
 from napari_sam.workflows.experiments.proposals import find_proposals
 
 RECALL_AT = (10, 100, 1000)
 DETECTIONS_AT = 100
 """How many detections of an image COCO's AP looks at."""
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CocoEvaluationConfig:
-    """Which images are judged, and what counts as small and large."""
-
-    max_images: int | None = None
-    """Judge only so many images, spread evenly."""
-    small_px2: float = float(SIZE_LIMITS_PX2[0])
-    """Objects up to this area are small, in pixels."""
-    large_px2: float = float(SIZE_LIMITS_PX2[1])
-    """Objects from this area on are large, in pixels."""
-    whole: bool | None = None
-    """Show each image to the model in one piece, or tile by tile; by default whole if it is not much larger than the
-    model's input. For proposals only: boxes have windows of their own."""
-
-    def __post_init__(self) -> None:
-        if self.max_images is not None and self.max_images < 1:
-            raise ConfigError(f"max_images must be at least 1, got {self.max_images}; leave it out for all.")
-        size_ranges((self.small_px2, self.large_px2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,46 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from napari_sam.errors import ConfigError, TrainingError
+from napari_sam.errors import TrainingError
 from napari_sam.evaluation.boundaries import (
-    MAX_DISTANCE,
     BoundaryCounts,
     BoundaryScores,
-    boundary_thresholds,
     count_boundaries,
     label_boundaries,
     score_boundaries,
 )
+from napari_sam.evaluation.protocols import boundary_thresholds
 from napari_sam.geometry import Box
 from napari_sam.images import open_image
 from napari_sam.model import SamModel, load_model
 from napari_sam.predict import EdgeConfig
 from napari_sam.tiling.writing import output_errors, write_bytes
 from napari_sam.training.data import find_pairs
+from napari_sam.workflows.experiments.config import EdgeEvaluationConfig
 from napari_sam.workflows.experiments.edges import edges_of_array
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EdgeEvaluationConfig:
-    """How edges are compared with boundaries, with the published values."""
-
-    thresholds: int = 99
-    """At how many thresholds edge maps are compared, evenly between 0 and 1; fewer are faster and less exact."""
-    max_distance: float = MAX_DISTANCE
-    """How far an edge pixel may lie from the boundary pixel it stands for, as part of the image's diagonal."""
-    max_images: int | None = None
-    """Judge only so many images, spread evenly."""
-    split: str | None = None
-    """Only images in a folder of this name, "test" for instance."""
-
-    def __post_init__(self) -> None:
-        boundary_thresholds(self.thresholds)
-        if not 0 < self.max_distance < 1:
-            raise ConfigError(f"max_distance must lie in (0, 1), got {self.max_distance}; 0.0075 is usual.")
-        if self.max_images is not None and self.max_images < 1:
-            raise ConfigError(f"max_images must be at least 1, got {self.max_images}; leave it out for all.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from napari_sam.images.source import ImageInput
 from napari_sam.tiling import TilingConfig, plan_tiles
 from napari_sam.workflows.settings import SegmentConfig
 
-IMAGE_FIELDS = ("t", "z", "channels", "axes", "series", "pixel_size_um")
-"""The fields of SegmentConfig that choose a plane."""
 WHOLE_UP_TO = 2
 """An image is shown whole if its longer side is at most so many times the model's input."""
 MAX_WHOLE_PX = 2**26
