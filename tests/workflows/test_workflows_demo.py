@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -99,6 +100,13 @@ def test_the_demo_writes_its_image_and_says_where_everything_is(tmp_path, capsys
     assert "AP at IoU 0.5  1.00" in said
     for path in (asked["output"], asked["table"], asked["overlay"]):
         assert str(path) in said
+
+
+def test_the_demo_can_be_run_again(tmp_path, capsys):
+    for _ in range(2):
+        run_demo(tmp_path, fields=(1, 1))
+        os.utime(tmp_path / "image.tif", (0, 0))
+    assert capsys.readouterr().out.count("Found") == 2
 
 
 def test_the_help_of_the_demo_says_what_it_does(capsys):
