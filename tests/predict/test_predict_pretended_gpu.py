@@ -10,9 +10,10 @@ import pytest
 import torch
 from skimage import data
 
+from model.tiny_checkpoints import TINY_VIT_B, tiny_sam
 from napari_sam.annotate.segmenter import WindowQuestion
 from napari_sam.geometry import Mask, mask_iou_window
-from napari_sam.model import SamConfig, SamModel, VitConfig, build_sam, load_model
+from napari_sam.model import SamConfig, SamModel, load_model
 from napari_sam.model.config import TinyVitConfig
 from napari_sam.predict import (
     AutoMaskConfig,
@@ -29,18 +30,7 @@ from napari_sam.predict.whole_objects import reprompt
 from napari_sam.workflows.annotating.sessions import SamSegmenter
 from pretended_gpu import GPU, PretendedTensor, pretended_gpu
 
-SMALL = {
-    "image_size": 64,
-    "prompt_embed_dim": 16,
-    "mask_in_channels": 4,
-    "decoder_depth": 2,
-    "decoder_heads": 2,
-    "decoder_mlp_dim": 8,
-    "iou_head_hidden_dim": 8,
-}
-VIT = SamConfig(
-    encoder=VitConfig(width=16, depth=2, heads=2, global_blocks=(1,), window_size=3), text_embed_dim=4, **SMALL
-)
+VIT = replace(TINY_VIT_B, text_embed_dim=4)
 TINY_VIT = replace(
     VIT, encoder=TinyVitConfig(widths=(8, 8, 8, 8), depths=(1, 1, 1, 1), heads=(1, 1, 1, 1), window_sizes=(2, 2, 2, 2))
 )
@@ -48,8 +38,7 @@ ALL_MASKS = AutoMaskConfig(points_per_side=4, pred_iou_thresh=0.0, stability_sco
 
 
 def network(config: SamConfig) -> SamModel:
-    torch.manual_seed(0)
-    sam = build_sam(config).eval().requires_grad_(False)
+    sam = tiny_sam(config).requires_grad_(False)
     return SamModel(sam, "random", "0" * 64, torch.device("cpu"), config, {})
 
 

@@ -202,12 +202,13 @@ class Disturbed:
         return self.job.folders
 
     def __call__(self, item: Any) -> Any:
-        if not self.mark.exists():
-            self.mark.touch()
-            if self.how == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return self.job(item)
+        try:
+            self.mark.touch(exist_ok=False)  # of two workers that come here together, one is the first
+        except FileExistsError:
+            return self.job(item)
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     check_precision(precision)
     if precision == "fp32" or device.type != "cuda":
         return nullcontext()
-    return torch.autocast("cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+    return torch.autocast("cuda", dtype=torch.bfloat16 if has_bf16(device) else torch.float16)
 
 
 def encoder_autocast(encoder: nn.Module, device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -68,6 +68,7 @@ class EncoderBatches:
             raise ConfigError(f"a batch needs at least 1 image, got {size}; 4 is usual on a GPU.")
         self._model = model
         self._size = size
+        self._fits = size  # as many as the device's memory was seen to hold
         self._precision = precision
         self._lock = threading.Lock()
         self._waiting: dict[torch.Size, list[_Asked]] = {}
@@ -112,9 +113,13 @@ class EncoderBatches:
     def _encode_all(self, pixels: Tensor) -> Tensor:
         parts = iter_batches(
             len(pixels),
-            len(pixels),
+            self._fits,
             lambda part: encode_pixels(self._model, pixels[part], precision=self._precision),
             what="image",
             setting="tiles_per_batch",
         )
-        return torch.cat([made for _, made in parts])
+        answers = []
+        for part, made in parts:
+            self._fits = min(self._fits, part.stop - part.start) if part.stop < len(pixels) else self._fits
+            answers.append(made)
+        return torch.cat(answers)
