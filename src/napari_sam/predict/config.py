@@ -68,12 +68,12 @@ class AutoMaskConfig:
         for name, allowed in (("prompts", get_args(PromptSource)), ("mask_choice", get_args(MaskChoice))):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
-        self._check_at_least(
-            1, "points_per_side", "points_per_batch", "crop_n_points_downscale_factor", "max_proposals"
+        _check_at_least(
+            self, 1, "points_per_side", "points_per_batch", "crop_n_points_downscale_factor", "max_proposals"
         )
-        self._check_at_least(0, "pred_iou_thresh", "crop_n_layers", "min_mask_region_area", "proposal_min_distance_px")
-        self._check_fraction("stability_score_thresh", "box_nms_thresh", "crop_nms_thresh", "proposal_thresh")
-        self._check_fraction(*(n for n in ("mask_nms_thresh", "cover_thresh") if getattr(self, n) is not None))
+        _check_at_least(self, 0, "pred_iou_thresh", "crop_n_layers", "min_mask_region_area", "proposal_min_distance_px")
+        _check_fraction(self, "stability_score_thresh", "box_nms_thresh", "crop_nms_thresh", "proposal_thresh")
+        _check_fraction(self, *(n for n in ("mask_nms_thresh", "cover_thresh") if getattr(self, n) is not None))
         if not isinstance(self.one_piece, bool):
             raise ConfigError(f"one_piece must be True or False, got {self.one_piece!r}.")
         if not self.stability_score_offset > 0:
@@ -94,17 +94,6 @@ class AutoMaskConfig:
                 raise ConfigError(f"automatic masks have no setting named {name!r}.{hint}")
         return cls(**settings)
 
-    def _check_at_least(self, lowest: int, *names: str) -> None:
-        for name in names:
-            # "not >=" and not "<": NaN is refused as well.
-            if not getattr(self, name) >= lowest:
-                raise ConfigError(f"{name} must be at least {lowest}, got {getattr(self, name)}.")
-
-    def _check_fraction(self, *names: str) -> None:
-        for name in names:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConfig:
@@ -122,13 +111,10 @@ class EdgeConfig:
     """Whether edges are made one pixel thin by non-maximum suppression across them, as published."""
 
     def __post_init__(self) -> None:
-        for name in ("points_per_side", "points_per_batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        _check_at_least(self, 1, "points_per_side", "points_per_batch")
         if not self.pred_iou_thresh >= 0:
             raise ConfigError(f"pred_iou_thresh must be at least 0, got {self.pred_iou_thresh}; 0 uses all masks.")
-        if not 0 <= self.box_nms_thresh <= 1:
-            raise ConfigError(f"box_nms_thresh must lie in [0, 1], got {self.box_nms_thresh}; 0.7 is usual.")
+        _check_fraction(self, "box_nms_thresh", hint="; 0.7 is usual")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +131,8 @@ class ObjectProposalConfig:
     """At most this many are given, the best first."""
 
     def __post_init__(self) -> None:
-        for name in ("points_per_side", "points_per_batch", "proposals"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not 0 <= self.box_nms_thresh <= 1:
-            raise ConfigError(f"box_nms_thresh must lie in [0, 1], got {self.box_nms_thresh}; 0.9 is usual.")
+        _check_at_least(self, 1, "points_per_side", "points_per_batch", "proposals")
+        _check_fraction(self, "box_nms_thresh", hint="; 0.9 is usual")
 
     def automatic(self) -> AutoMaskConfig:
         """These settings as automatic masks know them: a grid, no filter but for duplicates."""
@@ -168,3 +151,16 @@ def check_precision(precision: str) -> None:
     """Raise ConfigError unless `precision` is a word that is known."""
     if precision not in get_args(Precision):
         raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
+
+
+def _check_at_least(config: object, lowest: int, *names: str) -> None:
+    for name in names:
+        # "not >=" and not "<": NaN is refused as well.
+        if not getattr(config, name) >= lowest:
+            raise ConfigError(f"{name} must be at least {lowest}, got {getattr(config, name)}.")
+
+
+def _check_fraction(config: object, *names: str, hint: str = "") -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ConfigError(f"{name} must lie in [0, 1], got {getattr(config, name)}{hint}.")
